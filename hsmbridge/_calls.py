@@ -1,0 +1,229 @@
+"""The PKCS#11 functions that work on objects, called directly.
+
+python-pkcs11 cannot adopt a handle, loses the handle of a new object when reading it back fails, and loses vendor return
+values; so sessions come from the binding and everything that touches an *object* comes through here. Each method is one C
+function (or its Init and one-shot pair) on one session; the caller sees to it that a session runs one operation at a time.
+ctypes releases the GIL for the time of each call.
+
+Source: PKCS#11 v3.1 sections 5.7 to 5.18.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import addressof, byref, c_ulong, c_void_p, create_string_buffer, string_at
+from typing import TYPE_CHECKING, Any
+
+from hsmbridge.codes import CKR
+from hsmbridge.errors import Pkcs11Error
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hsmbridge._ck import CkAttribute, CkFunctionList
+    from hsmbridge.mechanism import Mechanism
+    from hsmbridge.template import PackedTemplate
+
+__all__ = ["Calls"]
+
+_WRAP_BUFFER = 4096
+"""Bytes offered to C_WrapKey at once: holds any AES, DES3, EC or RSA-4096 key. A size query first would double the cost."""
+
+_FIND_BATCH = 256
+_MAX_OUTPUT = 1 << 20
+"""No module has a reason to ask for more than this for one wrapped key or signature."""
+
+_CRYPT_SLACK = 512
+"""Bytes beyond the input that a one-shot operation may return: padding, tag, or an RSA-4096 block."""
+
+
+class Calls:
+    """The object functions of one module, bound to its function list.
+
+    Args:
+        functions: the module's CK_FUNCTION_LIST.
+    """
+
+    def __init__(self, functions: CkFunctionList) -> None:
+        def bind(name: str, *types: Any) -> Callable[..., int]:  # noqa: ANN401 - ctypes types
+            return ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
+
+        ul, ptr = c_ulong, c_void_p
+        self._login = bind("C_Login", ul, ul, ptr, ul)
+        self._finalize = bind("C_Finalize", ptr)
+        self._create = bind("C_CreateObject", ul, ptr, ul, ptr)
+        self._destroy = bind("C_DestroyObject", ul, ul)
+        self._get_attributes = bind("C_GetAttributeValue", ul, ul, ptr, ul)
+        self._set_attributes = bind("C_SetAttributeValue", ul, ul, ptr, ul)
+        self._find_init = bind("C_FindObjectsInit", ul, ptr, ul)
+        self._find = bind("C_FindObjects", ul, ptr, ul, ptr)
+        self._find_final = bind("C_FindObjectsFinal", ul)
+        self._generate_key = bind("C_GenerateKey", ul, ptr, ptr, ul, ptr)
+        self._generate_pair = bind("C_GenerateKeyPair", ul, ptr, ptr, ul, ptr, ul, ptr, ptr)
+        self._wrap = bind("C_WrapKey", ul, ptr, ul, ul, ptr, ptr)
+        self._unwrap = bind("C_UnwrapKey", ul, ptr, ul, ptr, ul, ptr, ul, ptr)
+        self._operation_state = bind("C_GetOperationState", ul, ptr, ptr)
+        self._one_shot = {
+            verb: (bind(f"C_{verb}Init", ul, ptr, ul), bind(f"C_{verb}", ul, ptr, ul, ptr, ptr))
+            for verb in ("Encrypt", "Decrypt", "Sign")
+        }
+        self._verify_init = bind("C_VerifyInit", ul, ptr, ul)
+        self._verify = bind("C_Verify", ul, ptr, ul, ptr, ul)
+
+    def finalize(self) -> None:
+        """C_Finalize: every session and session object of the process is gone afterwards."""
+        _check("C_Finalize", self._finalize(None))
+
+    def login(self, session: int, user_type: int, pin: bytes | None) -> int:
+        """C_Login, once. None asks for the token's own PIN pad.
+
+        Returns: the CK_RV, since the caller must tell a wrong PIN from a login that exists already.
+        """
+        if pin is None:
+            return self._login(session, user_type, None, 0)
+        buffer = create_string_buffer(pin, len(pin))
+        try:
+            return self._login(session, user_type, addressof(buffer), len(pin))
+        finally:
+            ctypes.memset(buffer, 0, len(pin))
+
+    def create_object(self, session: int, template: PackedTemplate) -> int:
+        """C_CreateObject.
+
+        Returns: the new object's handle.
+        """
+        handle = c_ulong()
+        _check("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
+        return handle.value
+
+    def destroy_object(self, session: int, handle: int) -> None:
+        """C_DestroyObject. Called from :mod:`hsmbridge.destruction` only, which holds the rules."""
+        _check("C_DestroyObject", self._destroy(session, handle))
+
+    def get_attributes(self, session: int, handle: int, attributes: ctypes.Array[CkAttribute]) -> int:
+        """C_GetAttributeValue into *attributes* as they are.
+
+        Returns: the CK_RV; several refusals leave the other attributes filled in.
+        """
+        return self._get_attributes(session, handle, addressof(attributes), len(attributes))
+
+    def set_attributes(self, session: int, handle: int, template: PackedTemplate) -> None:
+        """C_SetAttributeValue."""
+        _check("C_SetAttributeValue", self._set_attributes(session, handle, template.pointer, template.count))
+
+    def find_objects(self, session: int, template: PackedTemplate) -> list[int]:
+        """Search for *template* and always end the search.
+
+        Returns: all matching handles.
+        """
+        _check("C_FindObjectsInit", self._find_init(session, template.pointer, template.count))
+        batch = (c_ulong * _FIND_BATCH)()
+        found: list[int] = []
+        count = c_ulong()
+        try:
+            while True:
+                _check("C_FindObjects", self._find(session, addressof(batch), _FIND_BATCH, byref(count)))
+                if count.value == 0:
+                    return found
+                found.extend(batch[: count.value])
+        finally:
+            self._find_final(session)
+
+    def generate_key(self, session: int, mechanism: Mechanism, template: PackedTemplate) -> int:
+        """C_GenerateKey.
+
+        Returns: the new key's handle.
+        """
+        handle = c_ulong()
+        ckr = self._generate_key(session, mechanism.pointer, template.pointer, template.count, byref(handle))
+        _check("C_GenerateKey", ckr)
+        return handle.value
+
+    def generate_key_pair(
+        self, session: int, mechanism: Mechanism, public: PackedTemplate, private: PackedTemplate
+    ) -> tuple[int, int]:
+        """C_GenerateKeyPair.
+
+        Returns: the handles of the public and the private key.
+        """
+        handles = c_ulong(), c_ulong()
+        ckr = self._generate_pair(
+            session, mechanism.pointer, public.pointer, public.count, private.pointer, private.count, *map(byref, handles)
+        )
+        _check("C_GenerateKeyPair", ckr)
+        return handles[0].value, handles[1].value
+
+    def wrap_key(self, session: int, mechanism: Mechanism, wrapping_key: int, key: int) -> bytes:
+        """C_WrapKey with a large buffer at once, and a larger one where that was too small.
+
+        NSS answers eight bytes too few to a size query for RFC 5649, so the answer to CKR_BUFFER_TOO_SMALL is doubled.
+
+        Returns: the wrapped key.
+        """
+        size = _WRAP_BUFFER
+        while True:
+            buffer = create_string_buffer(size)
+            length = c_ulong(size)
+            ckr = self._wrap(session, mechanism.pointer, wrapping_key, key, buffer, byref(length))
+            if ckr != CKR.BUFFER_TOO_SMALL or size >= _MAX_OUTPUT:
+                _check("C_WrapKey", ckr)
+                if length.value > size:
+                    raise Pkcs11Error("C_WrapKey", CKR.BUFFER_TOO_SMALL)
+                return string_at(buffer, length.value)
+            size = min(_MAX_OUTPUT, 2 * max(size, min(length.value, _MAX_OUTPUT)))
+
+    def unwrap_key(
+        self, session: int, mechanism: Mechanism, unwrapping_key: int, wrapped: bytes, template: PackedTemplate
+    ) -> int:
+        """C_UnwrapKey, one call.
+
+        Returns: the new object's handle.
+        """
+        handle = c_ulong()
+        ckr = self._unwrap(
+            session, mechanism.pointer, unwrapping_key, wrapped, len(wrapped), template.pointer, template.count, byref(handle)
+        )
+        _check("C_UnwrapKey", ckr)
+        return handle.value
+
+    def encrypt(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
+        """C_EncryptInit and C_Encrypt."""
+        return self._single_part("Encrypt", session, mechanism, key, data)
+
+    def decrypt(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
+        """C_DecryptInit and C_Decrypt."""
+        return self._single_part("Decrypt", session, mechanism, key, data)
+
+    def sign(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
+        """C_SignInit and C_Sign; a MAC with a secret key."""
+        return self._single_part("Sign", session, mechanism, key, data)
+
+    def verify(self, session: int, mechanism: Mechanism, key: int, data: bytes, signature: bytes) -> None:
+        """C_VerifyInit and C_Verify.
+
+        Raises:
+            Pkcs11Error: CKR_SIGNATURE_INVALID and CKR_SIGNATURE_LEN_RANGE among others.
+        """
+        _check("C_VerifyInit", self._verify_init(session, mechanism.pointer, key))
+        _check("C_Verify", self._verify(session, data, len(data), signature, len(signature)))
+
+    def operation_state(self, session: int) -> bytes:
+        """C_GetOperationState: what the token itself can save of a running operation (most cannot)."""
+        length = c_ulong()
+        _check("C_GetOperationState", self._operation_state(session, None, byref(length)))
+        buffer = create_string_buffer(min(length.value, _MAX_OUTPUT))
+        _check("C_GetOperationState", self._operation_state(session, buffer, byref(length)))
+        return buffer.raw[: length.value]
+
+    def _single_part(self, verb: str, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
+        init, run = self._one_shot[verb]
+        _check(f"C_{verb}Init", init(session, mechanism.pointer, key))
+        buffer = create_string_buffer(len(data) + _CRYPT_SLACK)
+        length = c_ulong(len(buffer))
+        _check(f"C_{verb}", run(session, data, len(data), buffer, byref(length)))
+        return buffer.raw[: length.value]
+
+
+def _check(function: str, ckr: int) -> None:
+    if ckr != CKR.OK:
+        raise Pkcs11Error(function, ckr)

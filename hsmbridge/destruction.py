@@ -1,0 +1,155 @@
+"""C_DestroyObject, and the rules under which it may be called at all.
+
+It is called only on an extractable session object, or on an object of *ours*: one that the running operation made, known by
+the handle that the token returned for it. Never by a difference of inventories. At most once per object, after the object has
+been looked at again; afterwards the handle never reaches the module.
+
+Source: PKCS#11 v3.1 section 5.7.3 (C_DestroyObject); docs/residency.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Self
+
+from hsmbridge.codes import CKA
+from hsmbridge.errors import HardwareKeyError, HsmbridgeError, StaleObjectError
+from hsmbridge.residency import Classification, classify
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from hsmbridge.objects import Identity, Object
+    from hsmbridge.token import Token
+
+__all__ = ["Destroyed", "Disposition", "Ours", "destroy_session_key"]
+
+
+class Disposition(StrEnum):
+    """What became of a key at the source."""
+
+    DESTROYED = "destroyed"
+    RETAINED = "retained"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Destroyed:
+    """Proof of one destroy.
+
+    Attributes:
+        identity: what was destroyed.
+        classification: the evidence of residency, read right before.
+        absent: whether a look from another session found the object gone.
+    """
+
+    identity: Identity
+    classification: Classification
+    absent: bool
+
+
+def destroy_session_key(key: Object) -> Destroyed:
+    """Destroy an extractable session object.
+
+    Args:
+        key: the object; dead afterwards, whatever the token answers.
+
+    Raises:
+        HardwareKeyError: it lives in hardware, or may do so; nothing was called.
+        StaleObjectError: it was destroyed before, or the handle stands for another object now.
+        Pkcs11Error: the token refused; the object may still be there.
+    """
+    expected = key.identity
+    classification = classify(key)
+    if not classification.is_software:
+        raise HardwareKeyError(
+            f"{expected} is never destroyed: {classification.reason}",
+            hint="keys that live in hardware stay where they are; remove one with the vendor's own tool if you must",
+        )
+    handle = _destroy(key, expected)
+    return Destroyed(
+        identity=expected, classification=classification, absent=_is_absent(key.token, handle, expected)
+    )
+
+
+class Ours:
+    """The objects that one operation made and has not handed out yet.
+
+    ``with Ours(token) as ours:`` removes whatever is still in it at the end, on success as on failure; :meth:`release` hands
+    an object out. An object that cannot be removed is reported, and so is one that has become something else meanwhile.
+
+    Attributes:
+        debris: what could not be removed, one sentence each.
+    """
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+        self._made: list[tuple[Object, Identity]] = []
+        self.debris: list[str] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def adopt(self, handle: int) -> Object:
+        """Take a handle that the token has just returned for a new object."""
+        made = self._token.adopt(handle)
+        self._made.append((made, made.identity))
+        return made
+
+    def release(self, made: Object) -> Object:
+        """Hand an object out: it is no longer removed at the end."""
+        self._made = [(other, identity) for other, identity in self._made if other is not made]
+        return made
+
+    def remove(self, made: Object) -> None:
+        """Remove one of ours now.
+
+        Raises:
+            HardwareKeyError: it is not one of ours.
+            Pkcs11Error: the token refused.
+        """
+        for other, identity in self._made:
+            if other is made:
+                self.release(made)
+                _destroy(made, identity)
+                return
+        raise HardwareKeyError("only an object that this operation made is removed", hint="nothing was destroyed")
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for made, identity in reversed(self._made):
+            if not made.alive:
+                continue
+            try:
+                _destroy(made, identity)
+            except HsmbridgeError as failure:
+                self.debris.append(f"{identity} may be left in token {self._token.label!r}: {failure}")
+        self._made.clear()
+        if self.debris and isinstance(error, HsmbridgeError):
+            error.add_note("; ".join(self.debris))
+
+
+def _destroy(key: Object, expected: Identity) -> int:
+    """Look once more, take the handle away from everybody, and call C_DestroyObject once.
+
+    Returns: the dead handle, to look for in later searches only.
+    """
+    now = key.read_identity()
+    if now != expected:
+        key.retire()
+        raise StaleObjectError(
+            f"the handle of {expected} stands for {now} now; nothing was destroyed",
+            hint="another program changed the token meanwhile; look with `hsmbridge key ls`",
+        )
+    handle = key.retire()
+    with key.token.sessions as session:
+        key.token.calls.destroy_object(session, handle)
+    return handle
+
+
+def _is_absent(token: Token, handle: int, identity: Identity) -> bool:
+    """Whether a search for the session object's name no longer lists its handle; the handle itself is not used again."""
+    return handle not in token.handles(
+        {CKA.CLASS: identity.cls, CKA.ID: identity.id, CKA.LABEL: identity.label, CKA.TOKEN: False}
+    )
