@@ -1,7 +1,7 @@
 """The version of the distribution, kept here and nowhere else.
 
-The build reads this file, and so does ``hsmbridge --version``: asking ``importlib.metadata`` instead would cost the command a
-search through every installed distribution.
+The build reads this file, and so does ``hsmbridge --version``: asking ``importlib.metadata`` instead would cost the
+command a search through every installed distribution.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hsmbridge._calls import Calls
     from hsmbridge.template import Value
 
-__all__ = ["AttributeQuery", "Attributes", "decode", "read_secret"]
+__all__ = ["AttributeQuery", "Attributes", "decode", "is_default", "read_secret"]
 
 _BOOLS = frozenset(
     {
@@ -58,6 +58,32 @@ def decode(kind: int, raw: bytes) -> Value:
     if kind == CKA.ALLOWED_MECHANISMS and len(raw) % _ULONG_SIZE == 0:
         return struct.unpack(f"={len(raw) // _ULONG_SIZE}Q", raw)
     return raw
+
+
+_DEFAULTS: dict[int, Value] = {
+    CKA.MODIFIABLE: True,
+    CKA.COPYABLE: True,
+    CKA.DESTROYABLE: True,
+    CKA.WRAP_WITH_TRUSTED: False,
+    CKA.ALWAYS_AUTHENTICATE: False,
+    CKA.TRUSTED: False,
+    CKA.SIGN_RECOVER: False,
+    CKA.VERIFY_RECOVER: False,
+    CKA.START_DATE: b"",
+    CKA.END_DATE: b"",
+    CKA.SUBJECT: b"",
+    CKA.ALLOWED_MECHANISMS: (),
+}
+
+
+def is_default(kind: int, value: Value) -> bool:
+    """Whether *value* is what an object has that knows nothing of the attribute (PKCS#11 v3.1 tables 13, 28, 30, 32).
+
+    An empty nested template restricts nothing and counts as absent.
+    """
+    if kind in _TEMPLATES:
+        return value == {}
+    return kind in _DEFAULTS and value == _DEFAULTS[kind]
 
 
 class Attributes(dict[int, "Value"]):

@@ -1,0 +1,120 @@
+"""One C_UnwrapKey with one template, and the proof that the object is what was asked for.
+
+Modules differ in what they take: openCryptoki refuses to be told its own defaults and ignores CKA_SENSITIVE until it is set
+afterwards; NSS wants an EC key's point in a vendor attribute. What is done about it is here, and the read-back decides.
+
+Source: PKCS#11 v3.1 sections 5.14.4 and 5.7.6 (C_SetAttributeValue).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hsmbridge.attributes import AttributeQuery, is_default
+from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
+from hsmbridge.errors import Pkcs11Error, ReadBackError
+from hsmbridge.template import PackedTemplate
+
+if TYPE_CHECKING:
+    from hsmbridge.attributes import Attributes
+    from hsmbridge.mechanism import Mechanism
+    from hsmbridge.objects import Object
+    from hsmbridge.template import Value
+    from hsmbridge.token import Token
+    from hsmbridge.unwrapping import KeyRequest
+
+__all__ = ["Arrival"]
+
+_DEFAULTS_THAT_MAY_NOT_BE_NAMED = {CKA.SENSITIVE: False, CKA.EXTRACTABLE: True}
+"""openCryptoki answers CKR_ATTRIBUTE_READ_ONLY to these; left out, they come out just so."""
+
+_ONE_WAY = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
+"""May be set after the fact, in this direction only (PKCS#11 v3.1 section 4.9)."""
+
+
+class Arrival:
+    """A template ready for many calls, and its read-back.
+
+    Args:
+        token: where the keys arrive.
+        request: what was asked for.
+        on_token: whether the object is to be a token object.
+    """
+
+    def __init__(self, token: Token, request: KeyRequest, *, on_token: bool) -> None:
+        self.request = request
+        self._token = token
+        self._named = {CKA.CLASS: request.cls, CKA.KEY_TYPE: request.key_type, **request.template, CKA.TOKEN: on_token}
+        self._wanted: dict[int, Value] = {**request.expected, **self._named}
+        self._packed = PackedTemplate(self._named)
+        length = (CKA.VALUE_LEN,) if request.cls == CKO.SECRET_KEY and request.key_type in _HAS_LENGTH else ()
+        self._query = AttributeQuery((*self._wanted, *length))
+
+    def call(self, kek: Object, mechanism: Mechanism, wrapped: bytes) -> int:
+        """Call C_UnwrapKey.
+
+        Returns: the new handle.
+
+        Raises:
+            Pkcs11Error: as the token answered.
+        """
+        calls = self._token.calls
+        with self._token.sessions as session:
+            try:
+                return calls.unwrap_key(session, mechanism, kek.handle, wrapped, self._packed)
+            except Pkcs11Error as error:
+                other = self._other_template(error.ckr)
+                if other is None:
+                    raise
+            handle = calls.unwrap_key(session, mechanism, kek.handle, wrapped, other)
+            self._packed = other
+            return handle
+
+    def _other_template(self, ckr: int) -> PackedTemplate | None:
+        if ckr == CKR.ATTRIBUTE_READ_ONLY:
+            fewer = {
+                kind: value for kind, value in self._named.items() if _DEFAULTS_THAT_MAY_NOT_BE_NAMED.get(kind) is not value
+            }
+            return PackedTemplate(fewer) if len(fewer) < len(self._named) else None
+        if ckr == CKR.TEMPLATE_INCOMPLETE and self.request.size is not None:
+            return PackedTemplate({**self._named, CKA.VALUE_LEN: self.request.size})
+        return None
+
+    def check(self, key: Object) -> None:
+        """Compare the new object with what was asked for.
+
+        Raises:
+            ReadBackError: a difference; the caller removes the object.
+        """
+        found = key.read(self._query)
+        different = self._differences(found)
+        later: dict[int, Value] = {kind: value for kind, value in _ONE_WAY.items() if kind in different and self._wanted[kind] is value}
+        if later:
+            key.set(later)
+            found = key.read(self._query)
+            different = self._differences(found)
+        if different:
+            kind = different[0]
+            got = found[kind] if kind in found else found.why_not(kind)
+            raise ReadBackError(
+                f"the unwrapped key came out with {name_of(CKA, kind)} {got!r} instead of {self._wanted.get(kind)!r}; it was removed",
+                hint="the token did not obey the template; leave the attribute out, or use another mechanism or token",
+            )
+        length = found.number(CKA.VALUE_LEN)
+        if self.request.size is not None and length and length != self.request.size:
+            raise ReadBackError(
+                f"the unwrapped key has {length} bytes instead of {self.request.size}; it was removed",
+                hint="the mechanism changes lengths on this token",
+            )
+
+    def _differences(self, found: Attributes) -> list[int]:
+        """What is not as wanted; an attribute that the module does not know at all has its default."""
+        return [
+            kind
+            for kind, value in self._wanted.items()
+            if found.get(kind) != value
+            and not (found.unreadable.get(kind) == CKR.ATTRIBUTE_TYPE_INVALID and is_default(kind, value))
+        ]
+
+
+_HAS_LENGTH = (CKK.AES, CKK.GENERIC_SECRET, CKK.SHA_1_HMAC, CKK.SHA256_HMAC, CKK.SHA384_HMAC, CKK.SHA512_HMAC)
