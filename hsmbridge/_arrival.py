@@ -28,8 +28,14 @@ __all__ = ["Arrival"]
 _DEFAULTS_THAT_MAY_NOT_BE_NAMED = {CKA.SENSITIVE: False, CKA.EXTRACTABLE: True}
 """openCryptoki answers CKR_ATTRIBUTE_READ_ONLY to these; left out, they come out just so."""
 
-_ONE_WAY = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
-"""May be set after the fact, in this direction only (PKCS#11 v3.1 section 4.9)."""
+_SET_LATER = frozenset(
+    {
+        CKA.LABEL, CKA.ID, CKA.SENSITIVE, CKA.EXTRACTABLE, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.WRAP,
+        CKA.UNWRAP, CKA.DERIVE, CKA.START_DATE, CKA.END_DATE,
+    }
+)  # fmt: skip
+"""What a module may ignore in the template and still take from C_SetAttributeValue: openCryptoki CKA_SENSITIVE, NSS the usage of
+a private key. CKA_SENSITIVE and CKA_EXTRACTABLE can only be tightened, which the token sees to."""
 
 
 class Arrival:
@@ -65,6 +71,8 @@ class Arrival:
             except Pkcs11Error as error:
                 other = self._other_template(error.ckr)
                 if other is None:
+                    if error.ckr == CKR.TEMPLATE_INCOMPLETE and self.request.key_type == CKK.EC:
+                        error.hint = "this token needs the public point of an EC key: give its public key (--public-key)"
                     raise
             handle = calls.unwrap_key(session, mechanism, kek.handle, wrapped, other)
             self._packed = other
@@ -76,6 +84,8 @@ class Arrival:
                 kind: value for kind, value in self._named.items() if _DEFAULTS_THAT_MAY_NOT_BE_NAMED.get(kind) is not value
             }
             return PackedTemplate(fewer) if len(fewer) < len(self._named) else None
+        if ckr == CKR.TEMPLATE_INCOMPLETE and self.request.ec_point:
+            return PackedTemplate({**self._named, CKA.NSS_DB: self.request.ec_point})
         if ckr == CKR.TEMPLATE_INCOMPLETE and self.request.size is not None:
             return PackedTemplate({**self._named, CKA.VALUE_LEN: self.request.size})
         return None
@@ -88,7 +98,7 @@ class Arrival:
         """
         found = key.read(self._query)
         different = self._differences(found)
-        later: dict[int, Value] = {kind: value for kind, value in _ONE_WAY.items() if kind in different and self._wanted[kind] is value}
+        later = {kind: self._wanted[kind] for kind in different if kind in _SET_LATER}
         if later:
             key.set(later)
             found = key.read(self._query)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from hsmbridge.codes import CKR, ckr_name
 
 __all__ = [
+    "ExistsError",
     "ForkError",
     "HardwareKeyError",
     "HsmbridgeError",
@@ -119,6 +120,10 @@ class NotFoundError(UsageError):
 
 class PolicyError(HsmbridgeError):
     """Refused by a rule that protects keys."""
+
+
+class ExistsError(PolicyError):
+    """The token has a key of that class and CKA_ID already; NSS would silently replace it."""
 
 
 class HardwareKeyError(PolicyError):

@@ -16,6 +16,7 @@ from hsmbridge.entry import key_entry
 from hsmbridge.errors import HsmbridgeError, MechanismError, Pkcs11Error
 from hsmbridge.keyspec import KeySpec
 from hsmbridge.mechanism import Mechanism
+from hsmbridge.objects import refuse_taken_id
 from hsmbridge.probe import probe
 from hsmbridge.publickeys import public_key_of, spki_fingerprint
 from hsmbridge.template import PackedTemplate
@@ -55,6 +56,7 @@ def generate_key(
     Returns: the secret or private key.
 
     Raises:
+        ExistsError: a token key with that CKA_ID is there already.
         Pkcs11Error: the token refuses.
     """
     wanted: dict[int, Value] = {
@@ -65,6 +67,8 @@ def generate_key(
         CKA.ID: secrets.token_bytes(_RANDOM_ID),
         **template,
     }
+    if wanted[CKA.TOKEN] is True and isinstance(wanted[CKA.ID], bytes):
+        refuse_taken_id(token, spec.cls, wanted[CKA.ID])
     with token.sessions as session:
         if not spec.is_pair:
             if spec.has_length:

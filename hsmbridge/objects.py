@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery, Attributes, read_secret
 from hsmbridge.codes import CKA, CKK, CKO, UNAVAILABLE, name_of
-from hsmbridge.errors import NotFoundError, StaleObjectError
+from hsmbridge.errors import ExistsError, NotFoundError, StaleObjectError
 from hsmbridge.template import PackedTemplate, Template
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hsmbridge.token import Token
 
-__all__ = ["Identity", "Object", "find_key"]
+__all__ = ["Identity", "Object", "find_key", "refuse_taken_id"]
 
 _IDENTITY = AttributeQuery((CKA.CLASS, CKA.KEY_TYPE, CKA.ID, CKA.LABEL))
 
@@ -176,3 +176,18 @@ def find_key(
         f"no key with {name or 'no name'} in token {token.label!r} (looked for {kinds})",
         hint="see `hsmbridge key ls`; private keys show only after login",
     )
+
+
+def refuse_taken_id(token: Token, cls: int, key_id: bytes) -> None:
+    """Make sure that a new token object does not share class and CKA_ID with one that is there.
+
+    NSS keeps one token key for each CKA_ID: a second one silently replaces the first, whatever its type and label.
+
+    Raises:
+        ExistsError: the token has such a key.
+    """
+    if key_id and token.handles({CKA.CLASS: cls, CKA.TOKEN: True, CKA.ID: key_id}):
+        raise ExistsError(
+            f"token {token.label!r} has a {name_of(CKO, cls)} with id {key_id.hex()} already",
+            hint="give the new key another id; a second key with the same id can replace the first on some tokens",
+        )

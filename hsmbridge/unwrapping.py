@@ -17,6 +17,7 @@ from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.errors import KekError, Pkcs11Error, UnwrapError
 from hsmbridge.kek import KekReport, Purpose, check_kek
+from hsmbridge.objects import refuse_taken_id
 from hsmbridge.wrapping import choose_route
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class KeyRequest:
         template: every other attribute that is named to the token and read back; CKA_TOKEN says whether the key is kept.
         expected: attributes that are not named, since they are the defaults, but read back all the same.
         size: a secret's length in bytes where that is known from an authenticated record.
+        ec_point: the uncompressed public point of an EC private key, which NSS cannot do without.
     """
 
     cls: CKO
@@ -61,6 +63,7 @@ class KeyRequest:
     template: Mapping[int, Value]
     expected: Mapping[int, Value] = field(default_factory=dict)
     size: int | None = None
+    ec_point: bytes = b""
 
     @property
     def persistent(self) -> bool:
@@ -108,13 +111,20 @@ class Unwrapper:
         Raises:
             UnwrapError: the bytes do not open under this KEK, or hold no key of that type and length.
             KekError: the KEK is not safe, or its CKA_UNWRAP_TEMPLATE forbids the request.
+            ExistsError: the token has a key of that CKA_ID already.
             ReadBackError: the object came out otherwise than asked; it was removed.
             Pkcs11Error: the token refuses the template.
         """
         report = check_kek(self._kek, Purpose.UNWRAP, allow_unsafe=self._allow_unsafe)
-        route = choose_route(self._kek, report, self._dialect)
+        dialect = self._dialect
+        if dialect is None and report.key_type == CKK.RSA and len(wrapped) > report.modulus_size:
+            dialect = Dialect.RSA_AES_KWP
+        route = choose_route(self._kek, report, dialect)
         _check_size(route, report, wrapped, request)
         _check_template(report, request)
+        key_id = request.template.get(CKA.ID)
+        if request.persistent and isinstance(key_id, bytes):
+            refuse_taken_id(self._kek.token, request.cls, key_id)
         with Ours(self._kek.token) as ours:
             kek, mechanism, inner = self._kek, route.mechanism, wrapped
             if route.inner is not None:
