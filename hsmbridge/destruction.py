@@ -10,7 +10,6 @@ Source: PKCS#11 v3.1 section 5.7.3 (C_DestroyObject); docs/residency.md.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Self
 
 from hsmbridge.codes import CKA
@@ -23,14 +22,7 @@ if TYPE_CHECKING:
     from hsmbridge.objects import Identity, Object
     from hsmbridge.token import Token
 
-__all__ = ["Destroyed", "Disposition", "Ours", "destroy_session_key"]
-
-
-class Disposition(StrEnum):
-    """What became of a key at the source."""
-
-    DESTROYED = "destroyed"
-    RETAINED = "retained"
+__all__ = ["Destroyed", "Ours", "destroy_session_key"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +84,10 @@ class Ours:
 
     def adopt(self, handle: int) -> Object:
         """Take a handle that the token has just returned for a new object."""
-        made = self._token.adopt(handle)
+        return self.take(self._token.adopt(handle))
+
+    def take(self, made: Object) -> Object:
+        """Take over an object that another operation made for this one."""
         self._made.append((made, made.identity))
         return made
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from hsmbridge.errors import InputError
+from hsmbridge.errors import HsmbridgeError, InputError, PolicyError
 
-__all__ = ["NTE", "BlobError"]
+__all__ = ["NTE", "BadKeyError", "BadLengthError", "BlobError", "CspError", "KeyStateError", "PermissionDeniedError"]
 
 
 class NTE(IntEnum):
@@ -48,3 +48,43 @@ class BlobError(InputError):
     def __init__(self, message: str, *, nte: NTE, hint: str) -> None:
         super().__init__(message, hint=hint)
         self.nte = nte
+
+
+class CspError(HsmbridgeError):
+    """A verb of the provider was used as it cannot be.
+
+    Attributes:
+        nte: the CryptoAPI code.
+        ckr: the PKCS#11 return value behind it, where there is one.
+    """
+
+    nte: NTE = NTE.FAIL
+
+    def __init__(self, message: str, *, hint: str, nte: NTE | None = None, ckr: int | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.nte = nte or type(self).nte
+        self.ckr = ckr
+
+
+class BadKeyError(CspError):
+    """The key was destroyed, or is of another kind than the verb needs."""
+
+    nte = NTE.BAD_KEY
+
+
+class BadLengthError(CspError):
+    """The data do not have the length that the mode needs."""
+
+    nte = NTE.BAD_LEN
+
+
+class KeyStateError(CspError, PolicyError):
+    """The key cannot be exported, copied or used in the state it is in."""
+
+    nte = NTE.BAD_KEY_STATE
+
+
+class PermissionDeniedError(CspError, PolicyError):
+    """The key's permissions do not allow the verb."""
+
+    nte = NTE.PERM

@@ -1,0 +1,3 @@
+"""The command ``hsmbridge``."""
+
+from __future__ import annotations

@@ -1,0 +1,104 @@
+"""Where a block cipher runs: in this process, or in the token.
+
+An engine holds no state. It is told the register, transforms whole blocks or a run of a stream mode, and forgets. So the state
+of a key in use is always the one that :mod:`hsmbridge_csp.stream` has, whoever computes.
+
+Source: NIST SP 800-38A; PKCS#11 v3.1 sections 6.13 (AES) and 6.15 (DES3).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from hsmbridge.codes import CKM
+from hsmbridge.mechanism import Mechanism
+from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.modes import Cipher, Direction, Mode
+
+if TYPE_CHECKING:
+    from hsmbridge.objects import Object
+
+__all__ = ["Engine", "SoftwareEngine", "TokenEngine"]
+
+
+class Engine(Protocol):
+    """What runs a block cipher."""
+
+    cipher: Cipher
+
+    def run(self, mode: Mode, direction: Direction, register: bytes, data: bytes) -> bytes:
+        """Transform *data*, starting from *register* (IV, feedback register or counter block; ignored by ECB)."""
+        ...
+
+
+class SoftwareEngine:
+    """A key whose bytes this process holds.
+
+    Args:
+        cipher: AES or 3DES.
+        key: the key's bytes; read at each use, so that wiping them ends it.
+    """
+
+    def __init__(self, cipher: Cipher, key: bytearray) -> None:
+        self.cipher = cipher
+        self._key = key
+
+    def run(self, mode: Mode, direction: Direction, register: bytes, data: bytes) -> bytes:
+        """Transform *data* with ``cryptography``."""
+        # Imported here: a provider that only works with tokens does without.
+        from cryptography.hazmat.decrepit.ciphers import algorithms as old  # noqa: PLC0415
+        from cryptography.hazmat.decrepit.ciphers import modes as old_modes  # noqa: PLC0415
+        from cryptography.hazmat.primitives import ciphers  # noqa: PLC0415
+        from cryptography.hazmat.primitives.ciphers import algorithms, modes  # noqa: PLC0415
+
+        algorithm = algorithms.AES(self._key) if self.cipher is Cipher.AES else old.TripleDES(self._key)
+        chosen = {
+            Mode.ECB: lambda: modes.ECB(),
+            Mode.CBC: lambda: modes.CBC(register),
+            Mode.CTR: lambda: modes.CTR(register),
+            Mode.OFB: lambda: old_modes.OFB(register),
+            Mode.CFB8: lambda: old_modes.CFB8(register),
+            Mode.CFB128: lambda: old_modes.CFB(register),
+        }[mode]()
+        both = ciphers.Cipher(algorithm, chosen)
+        context = both.encryptor() if direction is Direction.ENCRYPT else both.decryptor()
+        return context.update(data) + context.finalize()
+
+
+_MECHANISMS = {
+    (Cipher.AES, Mode.ECB): CKM.AES_ECB,
+    (Cipher.AES, Mode.CBC): CKM.AES_CBC,
+    (Cipher.TDES, Mode.ECB): CKM.DES3_ECB,
+    (Cipher.TDES, Mode.CBC): CKM.DES3_CBC,
+}
+
+
+class TokenEngine:
+    """A key in the token. ECB and CBC: what tokens agree on.
+
+    Args:
+        cipher: AES or 3DES.
+        key: the token's key, with CKA_ENCRYPT or CKA_DECRYPT as needed.
+    """
+
+    def __init__(self, cipher: Cipher, key: Object) -> None:
+        self.cipher = cipher
+        self._key = key
+
+    def run(self, mode: Mode, direction: Direction, register: bytes, data: bytes) -> bytes:
+        """Transform *data* with C_Encrypt or C_Decrypt.
+
+        Raises:
+            KeyStateError: a mode that is not run in the token.
+            Pkcs11Error: the token refuses.
+        """
+        number = _MECHANISMS.get((self.cipher, mode))
+        if number is None:
+            raise KeyStateError(f"{mode} with a token key is not supported", hint="use ECB or CBC with a key in a token")
+        mechanism = Mechanism(number, None if mode is Mode.ECB else register)
+        calls = self._key.token.calls
+        operation = calls.encrypt if direction is Direction.ENCRYPT else calls.decrypt
+        with self._key.token.sessions as session:
+            return operation(session, mechanism, self._key.handle, data)
+
+
