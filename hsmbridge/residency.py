@@ -68,7 +68,7 @@ def classify(key: Object) -> Classification:
     if doubt is not None:
         return Classification(residency=Residency.HARDWARE, evidence=evidence, reason=doubt)
     return Classification(
-        residency=Residency.SOFTWARE, evidence=evidence, reason="an extractable session object: CKA_TOKEN=false"
+        residency=Residency.SOFTWARE, evidence=evidence, reason="an extractable session object"
     )
 
 
@@ -78,7 +78,7 @@ def _why_hardware(found: Attributes) -> str | None:
     if cls not in (CKO.SECRET_KEY, CKO.PRIVATE_KEY):
         return f"{name_of(CKO, cls) if cls is not None else 'an object without a class'} is always retained"
     if found.flag(CKA.TOKEN) is not False:
-        return _say(found, CKA.TOKEN)
+        return f"a token object: {_say(found, CKA.TOKEN)}" if found.flag(CKA.TOKEN) else _say(found, CKA.TOKEN)
     if found.flag(CKA.EXTRACTABLE) is not True:
         return _say(found, CKA.EXTRACTABLE)
     # NSS and openCryptoki do not know CKA_DESTROYABLE; only there does an unreadable one count as true.

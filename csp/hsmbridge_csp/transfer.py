@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from hsmbridge.capture import capture, request_for
-from hsmbridge.codes import CKK, CKO
+from hsmbridge.attributes import AttributeQuery
+from hsmbridge.capture import Capture, capture, request_for
+from hsmbridge.codes import CKA, CKK, CKO, name_of
 from hsmbridge.dialects import dialect_named
-from hsmbridge.errors import MechanismError
+from hsmbridge.errors import KekError, MechanismError
 from hsmbridge.publickeys import public_key_of
 from hsmbridge.unwrapping import Unwrapper
 from hsmbridge.wrapping import Wrapper
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["can_only_move", "key_from", "record_of"]
 
 _CIPHERS = list(Cipher)
+_UNWRAP_TEMPLATE = AttributeQuery((CKA.UNWRAP_TEMPLATE,))
 
 
 def can_only_move(key: Key) -> bool:
@@ -81,6 +83,7 @@ def record_of(key: Key, kek: TokenKek | None, *, by_reference: bool) -> KeyRecor
         raise MechanismError(
             "a token key goes by value only under a KEK of its own token", hint="name the token's KEK with --kek"
         )
+    check_unwrap_template(kek.kek, captured)
     wrapped = Wrapper(kek.kek, allow_unsafe_kek=kek.allow_unsafe).wrap(key.object)
     return KeyRecord(
         algorithm=key.algorithm,
@@ -135,6 +138,21 @@ def bits_of(record: KeyRecord) -> int:
     if record.transfer is Transfer.VALUE:
         return 8 * len(record.key)
     return 8 * (record.captured.size or 0) if record.captured and record.captured.cls == CKO.SECRET_KEY else 0
+
+
+def check_unwrap_template(kek: Object, captured: Capture) -> None:
+    """Refuse at export what the KEK would make of the key at import: it would not be in the same state.
+
+    Raises:
+        KekError: CKA_UNWRAP_TEMPLATE demands something else than the key has.
+    """
+    template = kek.read(_UNWRAP_TEMPLATE).get(CKA.UNWRAP_TEMPLATE)
+    for kind, wanted in (template if isinstance(template, dict) else {}).items():
+        if captured.settable.get(kind, wanted) != wanted:
+            raise KekError(
+                f"the KEK's CKA_UNWRAP_TEMPLATE would change {name_of(CKA, kind)} of the key",
+                hint="use a KEK without it (`key generate --kek --no-unwrap-template`), or a key that is as it demands",
+            )
 
 
 def _ec_point(key: Object) -> bytes:

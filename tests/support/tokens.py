@@ -6,20 +6,25 @@ import secrets
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-from hsmbridge.codes import CKA, CKK, CKM, CKO, name_of
+from hsmbridge.codes import CKA, CKK, CKM, CKO, CKR, name_of
 from hsmbridge.destruction import Ours
+from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import HsmbridgeError
+from hsmbridge.errors import HsmbridgeError, Pkcs11Error
+from hsmbridge.generation import generate_kek, generate_key
+from hsmbridge.keyspec import parse_keyspec
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.probe import probe
+from hsmbridge.publickeys import public_key_of
 from hsmbridge.template import PackedTemplate
 from hsmbridge.unwrapping import KeyRequest
+from tests.support.judges import aes_wrap
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-
-    from hsmbridge.dialects import Dialect
     from hsmbridge.objects import Object
     from hsmbridge.probe import Route
     from hsmbridge.template import Template, Value
@@ -27,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RAW_USAGE",
+    "WayIn",
     "des3_value",
     "enter",
     "enter_kek",
@@ -38,6 +44,8 @@ __all__ = [
     "requires_entry",
     "requires_readable",
     "rsa_public_object",
+    "token_key",
+    "token_pair",
     "usage",
 ]
 
@@ -163,3 +171,56 @@ def rsa_public_object(ours: Ours, token: Token, public: RSAPublicKey, template: 
 def des3_value() -> bytes:
     """Return a random triple DES key with odd parity, as some modules insist on."""
     return bytes(byte & 0xFE | (byte.bit_count() - (byte & 1) + 1) % 2 for byte in secrets.token_bytes(24))
+
+
+class WayIn:
+    """A safe KEK of a token, and the software side of it: AES where the token wraps under AES, else RSA-3072.
+
+    Attributes:
+        kek: unwraps; an AES KEK or an RSA private key, a session object.
+        dialect: the format of :meth:`seal`.
+    """
+
+    def __init__(self, token: Token) -> None:
+        found = probe(token)
+        aes = [one for one in (Dialect.AES_KWP, Dialect.AES_KW) if found.has(one)]
+        rsa = [one for one in (Dialect.RSA_OAEP_SHA256, Dialect.RSA_OAEP_SHA1) if found.has(one)]
+        if not aes and not rsa:
+            pytest.skip("the token unwraps nothing")
+        self.dialect = (aes or rsa)[0]
+        if aes:
+            self._secret = secrets.token_bytes(32)
+            ours = Ours(token)
+            self.kek = ours.release(enter_kek(ours, token, self._secret))
+            return
+        self.kek = generate_kek(token, parse_keyspec("rsa:3072"), label="way in", persist=False, unwrap_template=False)
+        public = public_key_of(self.kek)
+        assert isinstance(public, RSAPublicKey)
+        self._public = public
+
+    def seal(self, value: bytes) -> bytes:
+        """Wrap *value* with `cryptography` so that the KEK opens it."""
+        if not self.dialect.is_rsa:
+            return aes_wrap(self.dialect, self._secret, value)
+        digest = hashes.SHA256() if self.dialect is Dialect.RSA_OAEP_SHA256 else hashes.SHA1()  # noqa: S303 - all that SoftHSM has
+        return self._public.encrypt(value, padding.OAEP(padding.MGF1(digest), digest, None))
+
+
+def token_pair(token: Token) -> Object:
+    """Return the private half of an RSA-2048 pair of token objects, made once: a TPM has room for few."""
+    label = "pair of the tests"
+    found = token.find({CKA.CLASS: CKO.PRIVATE_KEY, CKA.TOKEN: True, CKA.LABEL: label})
+    use = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False}
+    return found[0] if found else generate_key(token, parse_keyspec("rsa:2048"), use, {CKA.VERIFY: True})
+
+
+def token_key(token: Token) -> Object:
+    """Return a new token object of a kind that the token can make: an extractable AES key, else :func:`token_pair`'s."""
+    use = {CKA.TOKEN: True, CKA.EXTRACTABLE: True, CKA.LABEL: "kept", **usage(CKA.ENCRYPT, CKA.DECRYPT)}
+    if CKM.AES_KEY_GEN in token.mechanisms():
+        try:
+            return generate_key(token, parse_keyspec("aes:256"), use)
+        except Pkcs11Error as refusal:
+            if refusal.ckr != CKR.FUNCTION_NOT_SUPPORTED:  # listed but not there, as on tpm2-pkcs11
+                raise
+    return token_pair(token)

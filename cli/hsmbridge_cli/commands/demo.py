@@ -1,0 +1,167 @@
+"""`hsmbridge demo`: the story in one command."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hsmbridge_cli.display import emit_json, emit_table
+from hsmbridge_cli.options import Settings, token_options
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hsmbridge_cli.demo.director import Outcome
+    from hsmbridge_cli.demo.script import Config
+
+__all__ = ["demo"]
+
+_NAMES = {
+    "software": "AES-256 in memory",
+    "session": "AES-256 session object",
+    "token": "AES-256 token object",
+}
+
+
+@click.command()
+@token_options
+@click.option(
+    "--keep",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="DIR",
+    help="Leave the streams in DIR (new or empty), and print the command that repeats each judgment.",
+)
+@click.option(
+    "--judge-module",
+    metavar="PATH",
+    help="Your module as pkcs11-tool can load it, where it needs init arguments otherwise.",
+)
+@click.pass_obj
+def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int:
+    """Hand three keys from a secure process to an application process.
+
+    Each key is stopped in the middle of a stream and finished by the other process; then the software copies are destroyed at
+    the source, and the key in the token is recognised and left alone. openssl and pkcs11-tool judge the streams.
+
+    Without --module it makes a throw-away SoftHSM token in a private directory. With --module and --token-label it uses your
+    token and removes the keys that it made there.
+
+    \b
+    Examples:
+      hsmbridge demo
+      hsmbridge demo --keep /tmp/demo
+      hsmbridge demo --json
+    """
+    from hsmbridge_cli.demo.director import direct
+    from hsmbridge_cli.demo.director import keep as keep_secrets
+    from hsmbridge_csp.hardening import disable_core_dumps
+
+    disable_core_dumps()
+    with _directory(keep) as directory:
+        config = _config(settings, directory, keep=keep is not None)
+        outcome = direct(config, judge_module or config.module)
+        if keep is not None:
+            keep_secrets(config)
+        if settings.json:
+            emit_json("demo", _document(outcome))
+        else:
+            _show(outcome, keep)
+    return 0 if outcome.ok else 1
+
+
+def _document(outcome: Outcome) -> dict[str, object]:
+    return {
+        "ok": outcome.ok,
+        "secure_pid": outcome.secure_pid,
+        "application_pid": outcome.application_pid,
+        "keys": outcome.keys,
+    }
+
+
+def _show(outcome: Outcome, keep: Path | None) -> None:
+    click.echo(f"secure process {outcome.secure_pid}  ->  application process {outcome.application_pid}\n")
+    rows = [
+        (
+            _NAMES[key["name"]],
+            key["residency"],
+            key["why"],
+            key["transfer"],
+            key["source"],
+            f"yes ({key['judge']})" if key["state_continued"] else f"NO ({key['judge']})",
+        )
+        for key in outcome.keys
+    ]
+    emit_table(("key", "lives in", "why", "crossed by", "source now", "stream goes on"), rows)
+    click.echo(
+        "\nok: every stream went on where it had stopped, and only software keys were destroyed"
+        if outcome.ok
+        else "\nFAILED: see the table"
+    )
+    if keep is not None:
+        click.echo(f"\nTo repeat the judgments, in {keep}:")
+        for judgment in outcome.judgments.values():
+            click.echo(f"  {judgment.command}")
+        click.echo("\nThe demo's keys are still in the token: their labels begin with hsmbridge-demo-.")
+
+
+@contextlib.contextmanager
+def _directory(keep: Path | None) -> Iterator[Path]:
+    """Give a private directory: the user's, or one that is removed at the end."""
+    from hsmbridge.errors import UsageError
+
+    if keep is not None:
+        keep.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(keep.iterdir()):
+            raise UsageError(f"{keep} is not empty", hint="--keep takes a new or empty directory")
+        keep.chmod(0o700)
+        yield keep.resolve()
+        return
+    directory = tempfile.mkdtemp(prefix="hsmbridge-demo-")
+    try:
+        yield Path(directory)
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def _config(settings: Settings, directory: Path, *, keep: bool) -> Config:
+    """Use the token that was named on the command line, or make one. The environment is not asked: a demo makes keys."""
+    from hsmbridge.errors import UsageError
+    from hsmbridge.pin import Pin, resolve_pin
+    from hsmbridge_cli.demo.script import Config
+    from hsmbridge_cli.demo.stage import make_softhsm
+
+    run, software_key = secrets.token_hex(4), secrets.token_hex(32)
+    if settings.module is None:
+        module, label, pin = make_softhsm(directory)
+        return Config(
+            module=module,
+            module_args=None,
+            token_label=label,
+            pin=pin,
+            directory=str(directory),
+            run=run,
+            software_key=software_key,
+            keep=keep,
+        )
+    if settings.token_label is None:
+        raise UsageError("--module needs --token-label here", hint="name the token that the demo may make its keys in")
+    secret = resolve_pin(pin_file=settings.pin_file, environ=os.environ)
+    if not isinstance(secret, Pin):
+        raise UsageError("the demo cannot use a PIN pad", hint="give the PIN with --pin-file")
+    return Config(
+        module=settings.module,
+        module_args=settings.module_args,
+        token_label=settings.token_label,
+        pin=secret.reveal(),
+        directory=str(directory),
+        run=run,
+        software_key=software_key,
+        keep=keep,
+    )

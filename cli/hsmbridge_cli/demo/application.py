@@ -1,0 +1,69 @@
+"""The application process: it takes the keys over and finishes what the other process began."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+from hsmbridge.codes import CKO
+from hsmbridge.destruction import Ours
+from hsmbridge.objects import find_key
+from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token
+from hsmbridge_csp.hardening import disable_core_dumps
+from hsmbridge_csp.keys import TokenKey
+from hsmbridge_csp.provider import Provider
+
+if TYPE_CHECKING:
+    from hsmbridge_csp.keys import Key
+
+__all__ = ["main"]
+
+_TIMEOUT = 60.0
+
+
+def main() -> None:
+    """Run the application process; the report goes to standard output as JSON.
+
+    A key that came by value out of the token is kept as a token object here, so that other programs can judge it afterwards.
+    """
+    disable_core_dumps()
+    config = Config.from_stdin()
+    provider = Provider(open_token(config))
+    kek = provider.kek(find_key(provider.token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))  # type: ignore[arg-type]
+    keys: dict[str, Key] = {}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(config.socket_path)
+        listener.listen(1)
+        listener.settimeout(_TIMEOUT)
+        print(json.dumps({"listening": True}), flush=True)
+        connection, _ = listener.accept()
+        with connection:
+            frames = Frames(connection)
+            while (name := frames.receive_json()["name"]) is not None:
+                keys[name] = provider.import_key(frames.receive(), kek, persist=True)
+            frames.send_json({"imported": list(keys)})
+            frames.receive_json()  # the other side has destroyed its copies: from here on there is one holder
+    for name, key in keys.items():
+        plain, cipher = files_of(config.directory, name)
+        with cipher.open("ab") as stream:
+            stream.write(key.encrypt(plain.read_bytes()[PAUSE_AT:], final=True))
+    print(json.dumps({"pid": os.getpid()}), flush=True)
+    sys.stdin.read()  # until the judges are done
+    if not config.keep:
+        _remove_arrivals(provider, keys)
+
+
+def _remove_arrivals(provider: Provider, keys: dict[str, Key]) -> None:
+    """Remove the token object that this process itself made of the session key, and nothing else."""
+    assert provider.token is not None  # noqa: S101 - the demo always has a token
+    arrived = keys.get("session")
+    with Ours(provider.token) as ours:
+        if isinstance(arrived, TokenKey):
+            ours.take(arrived.object)
+
+
+if __name__ == "__main__":
+    main()

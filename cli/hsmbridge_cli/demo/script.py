@@ -1,0 +1,135 @@
+"""What the demo's processes tell each other: the configuration they start with, and the frames on their socket.
+
+The configuration comes on standard input, never in argv or the environment: it holds the PIN of the token.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import struct
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hsmbridge.errors import InputError
+
+if TYPE_CHECKING:
+    from hsmbridge.token import Token
+
+__all__ = ["PAUSE_AT", "Config", "Frames", "files_of", "open_token"]
+
+PAUSE_AT = 1003
+"""Bytes after which each stream stops: in the middle of a block."""
+
+_LENGTH = struct.Struct(">I")
+_MAX_FRAME = 1 << 20
+_TIMEOUT = 60.0
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """How to reach the token, where the streams lie, and the names under which keys are found in the token.
+
+    Attributes:
+        module: PKCS#11 module; module_args: its init arguments; token_label and pin: the token and its user PIN.
+        directory: private directory with the socket and the streams.
+        run: random hex that all labels of this run carry.
+        software_key: the software key's bytes in hex; the parent has them too, since it judges.
+        keep: leave the demo's keys in the token, so that a person can repeat the judgments.
+    """
+
+    module: str
+    module_args: str | None
+    token_label: str
+    pin: str = field(repr=False)
+    directory: str
+    run: str
+    software_key: str = field(repr=False)
+    keep: bool = False
+
+    @classmethod
+    def from_stdin(cls) -> Config:
+        """Read the configuration that the parent wrote."""
+        return cls(**json.loads(sys.stdin.readline()))
+
+    def to_json(self) -> str:
+        """Return what :meth:`from_stdin` reads."""
+        return json.dumps(asdict(self))
+
+    @property
+    def socket_path(self) -> str:
+        """The Unix socket, in the private directory."""
+        return os.path.join(self.directory, "handoff.sock")
+
+    def label(self, name: str) -> str:
+        """Return the CKA_LABEL of one of the demo's keys."""
+        return f"hsmbridge-demo-{self.run}-{name}"
+
+
+def files_of(directory: str | Path, name: str) -> tuple[Path, Path]:
+    """Return the plaintext and the ciphertext file of a stream."""
+    return Path(directory, f"{name}.plain"), Path(directory, f"{name}.cipher")
+
+
+def open_token(config: Config) -> Token:
+    """Open and log in to the demo's token."""
+    from hsmbridge.module import Module
+
+    token = Module.open(config.module, init_args=config.module_args).token(label=config.token_label)
+    token.login(config.pin)
+    return token
+
+
+class Frames:
+    """Length-prefixed frames on a Unix socket between two processes of one user.
+
+    Args:
+        connection: a connected socket.
+
+    Raises:
+        InputError: the peer runs under another user.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        connection.settimeout(_TIMEOUT)
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+        _, uid, _ = _CREDENTIALS.unpack(raw)
+        if uid != os.geteuid():
+            raise InputError("the peer runs under another user", hint="both processes must be started by the same user")
+
+    def send(self, payload: bytes) -> None:
+        """Send one frame."""
+        self._connection.sendall(_LENGTH.pack(len(payload)) + payload)
+
+    def receive(self) -> bytes:
+        """Receive one frame.
+
+        Raises:
+            InputError: the peer is gone, or announces more than a blob can have.
+        """
+        (size,) = _LENGTH.unpack(self._exactly(_LENGTH.size))
+        if size > _MAX_FRAME:
+            raise InputError(f"a frame of {size} bytes is too long", hint="the peer is not hsmbridge")
+        return self._exactly(size)
+
+    def send_json(self, value: Any) -> None:
+        """Send one frame that holds JSON."""
+        self.send(json.dumps(value).encode())
+
+    def receive_json(self) -> Any:
+        """Receive one frame that holds JSON."""
+        return json.loads(self.receive())
+
+    def _exactly(self, size: int) -> bytes:
+        received = bytearray()
+        while len(received) < size:
+            part = self._connection.recv(size - len(received))
+            if not part:
+                raise InputError("the peer closed the connection", hint="its own error message says why")
+            received += part
+        return bytes(received)
