@@ -1,7 +1,8 @@
 """One C_UnwrapKey with one template, and the proof that the object is what was asked for.
 
-Modules differ in what they take: openCryptoki refuses to be told its own defaults and ignores CKA_SENSITIVE until it is set
-afterwards; NSS wants an EC key's point in a vendor attribute. What is done about it is here, and the read-back decides.
+Modules differ in what they take: openCryptoki refuses to be told its own defaults and ignores CKA_SENSITIVE until it
+is set afterwards; NSS wants an EC key's point in a vendor attribute. What is done about it is here, and the read-back
+decides.
 
 Source: PKCS#11 v3.1 sections 5.14.4 and 5.7.6 (C_SetAttributeValue).
 """
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hsmbridge.attributes import AttributeQuery, is_default
+from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
 from hsmbridge.errors import Pkcs11Error, ReadBackError
-from hsmbridge.template import PackedTemplate
+from hsmbridge.template import PackedTemplate, Template
+from hsmbridge.values import is_default
 
 if TYPE_CHECKING:
     from hsmbridge.attributes import Attributes
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival"]
 
-_DEFAULTS_THAT_MAY_NOT_BE_NAMED = {CKA.SENSITIVE: False, CKA.EXTRACTABLE: True}
+_DEFAULTS_THAT_MAY_NOT_BE_NAMED: Template = {CKA.SENSITIVE: False, CKA.EXTRACTABLE: True}
 """openCryptoki answers CKR_ATTRIBUTE_READ_ONLY to these; left out, they come out just so."""
 
 _SET_LATER = frozenset(
@@ -34,8 +36,11 @@ _SET_LATER = frozenset(
         CKA.UNWRAP, CKA.DERIVE, CKA.START_DATE, CKA.END_DATE,
     }
 )  # fmt: skip
-"""What a module may ignore in the template and still take from C_SetAttributeValue: openCryptoki CKA_SENSITIVE, NSS the usage of
-a private key. CKA_SENSITIVE and CKA_EXTRACTABLE can only be tightened, which the token sees to."""
+"""What a module may ignore in the template and still take from C_SetAttributeValue.
+
+openCryptoki ignores CKA_SENSITIVE, NSS the usage of a private key. CKA_SENSITIVE and CKA_EXTRACTABLE can only be
+tightened, which the token sees to.
+"""
 
 
 class Arrival:
@@ -72,7 +77,9 @@ class Arrival:
                 other = self._other_template(error.ckr)
                 if other is None:
                     if error.ckr == CKR.TEMPLATE_INCOMPLETE and self.request.key_type == CKK.EC:
-                        error.hint = "this token needs the public point of an EC key: give its public key (--public-key)"
+                        error.hint = (
+                            "this token needs the public point of an EC key: give its public key (--public-key)"
+                        )
                     raise
             handle = calls.unwrap_key(session, mechanism, kek.handle, wrapped, other)
             self._packed = other
@@ -81,7 +88,9 @@ class Arrival:
     def _other_template(self, ckr: int) -> PackedTemplate | None:
         if ckr == CKR.ATTRIBUTE_READ_ONLY:
             fewer = {
-                kind: value for kind, value in self._named.items() if _DEFAULTS_THAT_MAY_NOT_BE_NAMED.get(kind) is not value
+                kind: value
+                for kind, value in self._named.items()
+                if _DEFAULTS_THAT_MAY_NOT_BE_NAMED.get(kind) is not value
             }
             return PackedTemplate(fewer) if len(fewer) < len(self._named) else None
         if ckr == CKR.TEMPLATE_INCOMPLETE and self.request.ec_point:
@@ -107,8 +116,8 @@ class Arrival:
             kind = different[0]
             got = found[kind] if kind in found else found.why_not(kind)
             raise ReadBackError(
-                f"the unwrapped key came out with {name_of(CKA, kind)} {got!r} instead of {self._wanted.get(kind)!r}; it was removed",
-                hint="the token did not obey the template; leave the attribute out, or use another mechanism or token",
+                f"the unwrapped key came out with {name_of(CKA, kind)} {got!r} instead of {self._wanted.get(kind)!r}",
+                hint="it was removed; leave the attribute out, or use another mechanism or token",
             )
         length = found.number(CKA.VALUE_LEN)
         if self.request.size is not None and length and length != self.request.size:

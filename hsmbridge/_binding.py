@@ -2,8 +2,9 @@
 
 The binding loads the module and owns slots, tokens and sessions. Three of its habits are replaced here:
 
-* it calls ``C_Initialize(NULL)``, after which SoftHSM uses no locks at all while the binding releases the GIL: two threads are
-  enough to crash the process. We ask for ``CKF_OS_LOCKING_OK`` and can pass the library parameters that NSS insists on;
+* it calls ``C_Initialize(NULL)``, after which SoftHSM uses no locks at all while the binding releases the GIL: two
+  threads are enough to crash the process. We ask for ``CKF_OS_LOCKING_OK`` and can pass the library parameters that
+  NSS insists on;
 * it has no way to hand out the function list, which :mod:`hsmbridge._calls` needs;
 * its exceptions lose the numbers of return values that it does not know.
 
@@ -15,7 +16,7 @@ from __future__ import annotations
 import ctypes
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pkcs11
 from pkcs11 import _pkcs11
@@ -43,8 +44,8 @@ _CKR_BY_EXCEPTION = {_snake_to_camel(code.name).lower(): int(code) for code in C
 def ckr_of(error: pkcs11.PKCS11Error) -> int:
     """Return the CK_RV behind one of the binding's exceptions.
 
-    The binding names its classes after the codes (``CKR_PIN_INCORRECT`` is ``PinIncorrect``); codes that it does not know are
-    found in its message only. Where nothing tells, CKR_GENERAL_ERROR.
+    The binding names its classes after the codes (``CKR_PIN_INCORRECT`` is ``PinIncorrect``); codes that it does not
+    know are found in its message only. Where nothing tells, CKR_GENERAL_ERROR.
     """
     named = _CKR_BY_EXCEPTION.get(type(error).__name__.lower())
     if named is not None:
@@ -69,10 +70,10 @@ class Library(_pkcs11.lib):
         functions: address of the module's CK_FUNCTION_LIST.
     """
 
-    def __new__(cls, path: str, init_args: str | None) -> Library:  # noqa: ARG004 - the binding's constructor takes the path only
+    def __new__(cls, path: str, init_args: str | None) -> Self:  # noqa: ARG004 - the binding's takes the path only
         """Load the shared object; C_Initialize follows in ``__init__``."""
         try:
-            library: Library = super().__new__(cls, path)
+            library: Self = super().__new__(cls, path)  # type: ignore[call-arg]  # the stub lacks __cinit__
         except (pkcs11.PKCS11Error, OSError) as error:
             raise ModuleError(
                 f"cannot load the PKCS#11 module {path}: {error}",

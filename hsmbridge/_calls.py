@@ -1,9 +1,9 @@
 """The PKCS#11 functions that work on objects, called directly.
 
-python-pkcs11 cannot adopt a handle, loses the handle of a new object when reading it back fails, and loses vendor return
-values; so sessions come from the binding and everything that touches an *object* comes through here. Each method is one C
-function (or its Init and one-shot pair) on one session; the caller sees to it that a session runs one operation at a time.
-ctypes releases the GIL for the time of each call.
+python-pkcs11 cannot adopt a handle, loses the handle of a new object when reading it back fails, and loses vendor
+return values; so sessions come from the binding and everything that touches an *object* comes through here. Each
+method is one C function (or its Init and one-shot pair) on one session; the caller sees to it that a session runs one
+operation at a time. ctypes releases the GIL for the time of each call.
 
 Source: PKCS#11 v3.1 sections 5.7 to 5.18.
 """
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _WRAP_BUFFER = 4096
-"""Bytes offered to C_WrapKey at once: holds any AES, DES3, EC or RSA-4096 key. A size query first would double the cost."""
+"""Bytes offered to C_WrapKey at once.
+
+Holds any AES, DES3, EC or RSA-4096 key. A size query first would double the cost.
+"""
 
 _FIND_BATCH = 256
 _MAX_OUTPUT = 1 << 20
@@ -148,7 +151,13 @@ class Calls:
         """
         handles = c_ulong(), c_ulong()
         ckr = self._generate_pair(
-            session, mechanism.pointer, public.pointer, public.count, private.pointer, private.count, *map(byref, handles)
+            session,
+            mechanism.pointer,
+            public.pointer,
+            public.count,
+            private.pointer,
+            private.count,
+            *map(byref, handles),
         )
         _check("C_GenerateKeyPair", ckr)
         return handles[0].value, handles[1].value
@@ -181,7 +190,14 @@ class Calls:
         """
         handle = c_ulong()
         ckr = self._unwrap(
-            session, mechanism.pointer, unwrapping_key, wrapped, len(wrapped), template.pointer, template.count, byref(handle)
+            session,
+            mechanism.pointer,
+            unwrapping_key,
+            wrapped,
+            len(wrapped),
+            template.pointer,
+            template.count,
+            byref(handle),
         )
         _check("C_UnwrapKey", ckr)
         return handle.value

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from hsmbridge._ck import CkAttribute
 from hsmbridge.codes import CKA, CKR, UNAVAILABLE, name_of
 from hsmbridge.errors import Pkcs11Error
+from hsmbridge.values import BOOLS, TEMPLATES, ULONG_SIZE, ULONGS, decode
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,70 +21,13 @@ if TYPE_CHECKING:
     from hsmbridge._calls import Calls
     from hsmbridge.template import Value
 
-__all__ = ["AttributeQuery", "Attributes", "decode", "is_default", "read_secret"]
+__all__ = ["AttributeQuery", "Attributes", "read_secret"]
 
-_BOOLS = frozenset(
-    {
-        CKA.TOKEN, CKA.PRIVATE, CKA.TRUSTED, CKA.SENSITIVE, CKA.ENCRYPT, CKA.DECRYPT, CKA.WRAP, CKA.UNWRAP, CKA.SIGN,
-        CKA.SIGN_RECOVER, CKA.VERIFY, CKA.VERIFY_RECOVER, CKA.DERIVE, CKA.EXTRACTABLE, CKA.LOCAL, CKA.NEVER_EXTRACTABLE,
-        CKA.ALWAYS_SENSITIVE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ALWAYS_AUTHENTICATE, CKA.WRAP_WITH_TRUSTED,
-    }
-)  # fmt: skip
-_ULONGS = frozenset(
-    {CKA.CLASS, CKA.KEY_TYPE, CKA.CERTIFICATE_TYPE, CKA.MODULUS_BITS, CKA.VALUE_LEN, CKA.KEY_GEN_MECHANISM}
-)
-_TEXTS = frozenset({CKA.LABEL, CKA.APPLICATION, CKA.UNIQUE_ID, CKA.URL})
-_TEMPLATES = frozenset({CKA.WRAP_TEMPLATE, CKA.UNWRAP_TEMPLATE, CKA.DERIVE_TEMPLATE})
-
-_ULONG_SIZE = 8
 _GUESS = 256
 """Bytes offered for a value of unknown length; RSA-2048 numbers, labels and ids fit, larger ones cost one more call."""
 
 _MAX_VALUE = 1 << 20
 _ENTRY = ctypes.sizeof(CkAttribute)
-
-
-def decode(kind: int, raw: bytes) -> Value:
-    """Decode one flat attribute value by its type.
-
-    A boolean or number of the wrong size comes back as bytes: it is not what the specification says, and the caller's
-    comparison will then fail instead of believing it. Text that is not UTF-8 keeps its bytes (surrogateescape).
-    """
-    if kind in _BOOLS and len(raw) == 1:
-        return raw != b"\x00"
-    if kind in _ULONGS and len(raw) == _ULONG_SIZE:
-        return int(struct.unpack("=Q", raw)[0])
-    if kind in _TEXTS:
-        return raw.decode("utf-8", "surrogateescape")
-    if kind == CKA.ALLOWED_MECHANISMS and len(raw) % _ULONG_SIZE == 0:
-        return struct.unpack(f"={len(raw) // _ULONG_SIZE}Q", raw)
-    return raw
-
-
-_DEFAULTS: dict[int, Value] = {
-    CKA.MODIFIABLE: True,
-    CKA.COPYABLE: True,
-    CKA.DESTROYABLE: True,
-    CKA.WRAP_WITH_TRUSTED: False,
-    CKA.ALWAYS_AUTHENTICATE: False,
-    CKA.TRUSTED: False,
-    CKA.SIGN_RECOVER: False,
-    CKA.VERIFY_RECOVER: False,
-    CKA.START_DATE: b"",
-    CKA.END_DATE: b"",
-    CKA.SUBJECT: b"",
-    CKA.ALLOWED_MECHANISMS: (),
-}
-
-
-def is_default(kind: int, value: Value) -> bool:
-    """Whether *value* is what an object has that knows nothing of the attribute (PKCS#11 v3.1 tables 13, 28, 30, 32).
-
-    An empty nested template restricts nothing and counts as absent.
-    """
-    if kind in _TEMPLATES:
-        return value == {}
-    return kind in _DEFAULTS and value == _DEFAULTS[kind]
 
 
 class Attributes(dict[int, "Value"]):
@@ -131,7 +75,7 @@ class AttributeQuery:
 
     def __init__(self, kinds: Sequence[int]) -> None:
         self.kinds = tuple(int(kind) for kind in kinds)
-        self._sizes = tuple(1 if k in _BOOLS else _ULONG_SIZE if k in _ULONGS else _GUESS for k in self.kinds)
+        self._sizes = tuple(1 if k in BOOLS else ULONG_SIZE if k in ULONGS else _GUESS for k in self.kinds)
         self._layout = struct.Struct("=" + "QQQ" * len(self.kinds))
         self._local = threading.local()
 
@@ -155,9 +99,7 @@ class AttributeQuery:
             offset = 0
             for index, kind in enumerate(self.kinds):
                 length, size = fields[3 * index + 2], self._sizes[index]
-                if length > size:  # CK_UNAVAILABLE_INFORMATION beside CKR_OK: some tokens do that
-                    _read_one(calls, session, handle, kind, answer)
-                elif kind in _TEMPLATES:
+                if length > size or kind in TEMPLATES:  # CK_UNAVAILABLE_INFORMATION beside CKR_OK: some tokens do that
                     _read_one(calls, session, handle, kind, answer)
                 else:
                     answer[kind] = decode(kind, values[offset : offset + length])
@@ -173,7 +115,7 @@ class AttributeQuery:
         address = ctypes.addressof(values)
         for entry, kind, size in zip(array, self.kinds, self._sizes, strict=True):
             entry.type = kind
-            if kind not in _TEMPLATES:  # the length alone; a nested template is read with calls of its own
+            if kind not in TEMPLATES:  # the length alone; a nested template is read with calls of its own
                 entry.pValue = address
                 entry.ulValueLen = size
             address += size
@@ -191,7 +133,7 @@ def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attrib
     ckr = calls.get_attributes(session, handle, entry)
     length = entry[0].ulValueLen
     if ckr == CKR.OK and length <= _MAX_VALUE:
-        if kind in _TEMPLATES:
+        if kind in TEMPLATES:
             answer[kind] = _read_template(calls, session, handle, kind, length // _ENTRY)
             return
         buffer = ctypes.create_string_buffer(max(length, 1))

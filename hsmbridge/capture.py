@@ -1,7 +1,7 @@
 """Everything that a key is besides its bytes: captured here, restored and read back there.
 
-"The same state" is defined over what a token lets its caller set. Where a key came from (CKA_LOCAL and its kin) cannot be set
-anywhere; it travels as a statement.
+"The same state" is defined over what a token lets its caller set. Where a key came from (CKA_LOCAL and its kin)
+cannot be set anywhere; it travels as a statement.
 
 Source: PKCS#11 v3.1 sections 4.4, 4.7, 4.9, 4.10 (tables of common, storage and key attributes).
 """
@@ -11,10 +11,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hsmbridge.attributes import AttributeQuery, is_default
+from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKO, name_of
 from hsmbridge.errors import InputError, NotFoundError
 from hsmbridge.unwrapping import KeyRequest
+from hsmbridge.values import is_default
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["PROVENANCE", "SETTABLE", "Capture", "capture", "request_for"]
 
 _COMMON = (
-    CKA.LABEL, CKA.ID, CKA.PRIVATE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.START_DATE, CKA.END_DATE, CKA.SENSITIVE,
-    CKA.EXTRACTABLE, CKA.WRAP_WITH_TRUSTED, CKA.DECRYPT, CKA.SIGN, CKA.UNWRAP, CKA.DERIVE, CKA.UNWRAP_TEMPLATE,
-    CKA.ALLOWED_MECHANISMS,
+    CKA.LABEL, CKA.ID, CKA.PRIVATE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.START_DATE, CKA.END_DATE,
+    CKA.SENSITIVE, CKA.EXTRACTABLE, CKA.WRAP_WITH_TRUSTED, CKA.DECRYPT, CKA.SIGN, CKA.UNWRAP, CKA.DERIVE,
+    CKA.UNWRAP_TEMPLATE, CKA.ALLOWED_MECHANISMS,
 )  # fmt: skip
 SETTABLE: Mapping[int, tuple[CKA, ...]] = {
     CKO.SECRET_KEY: (*_COMMON, CKA.ENCRYPT, CKA.VERIFY, CKA.WRAP, CKA.WRAP_TEMPLATE),
@@ -38,7 +39,10 @@ SETTABLE: Mapping[int, tuple[CKA, ...]] = {
 PROVENANCE = (CKA.LOCAL, CKA.ALWAYS_SENSITIVE, CKA.NEVER_EXTRACTABLE, CKA.KEY_GEN_MECHANISM, CKA.UNIQUE_ID, CKA.TRUSTED)
 """What no token lets anybody set (CKA_TRUSTED: only the SO): a statement of the source."""
 
-_QUERIES = {cls: AttributeQuery((CKA.CLASS, CKA.KEY_TYPE, CKA.TOKEN, CKA.VALUE_LEN, *kinds, *PROVENANCE)) for cls, kinds in SETTABLE.items()}
+_QUERIES = {
+    cls: AttributeQuery((CKA.CLASS, CKA.KEY_TYPE, CKA.TOKEN, CKA.VALUE_LEN, *kinds, *PROVENANCE))
+    for cls, kinds in SETTABLE.items()
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +82,9 @@ def capture(key: Object) -> Capture:
     found = key.read(_QUERIES[CKO(cls)])
     number = found.number(CKA.KEY_TYPE)
     if number is None or number not in list(CKK):
-        raise NotFoundError(f"{key.identity} has an unknown key type", hint="vendor key types cannot be carried by value")
+        raise NotFoundError(
+            f"{key.identity} has an unknown key type", hint="vendor key types cannot be carried by value"
+        )
     key_type = CKK(number)
     size = None
     if cls == CKO.SECRET_KEY:
@@ -96,8 +102,8 @@ def capture(key: Object) -> Capture:
 def request_for(captured: Capture, *, on_token: bool, ec_point: bytes = b"") -> KeyRequest:
     """Turn a capture into the template of an unwrap and what its read-back must show.
 
-    Attributes that are at the specification's default are not named to the token: one that does not know them would refuse.
-    They are compared all the same.
+    Attributes that are at the specification's default are not named to the token: one that does not know them would
+    refuse. They are compared all the same.
 
     Args:
         captured: from the source, by way of an authenticated record.
@@ -109,7 +115,9 @@ def request_for(captured: Capture, *, on_token: bool, ec_point: bytes = b"") -> 
     """
     foreign = [name_of(CKA, kind) for kind in captured.settable if kind not in SETTABLE.get(captured.cls, ())]
     if foreign:
-        raise InputError(f"{foreign[0]} is not an attribute that is restored", hint="the record was not made by hsmbridge")
+        raise InputError(
+            f"{foreign[0]} is not an attribute that is restored", hint="the record was not made by hsmbridge"
+        )
     named = {kind: value for kind, value in captured.settable.items() if not is_default(kind, value)}
     return KeyRequest(
         cls=captured.cls,

@@ -1,7 +1,7 @@
 """PKCS#11's constants, under the specification's own names.
 
-Only what this project speaks of is listed; a number that is not listed stays a number (see :func:`name_of`), so that vendor
-codes survive unchanged.
+Only what this project speaks of is listed; a number that is not listed stays a number (see :func:`name_of`), so that
+vendor codes survive unchanged.
 
 Source: OASIS PKCS#11 v3.1 and v3.2 headers; ``CKA.NSS_DB`` is Mozilla NSS's.
 """

@@ -1,8 +1,8 @@
 """C_DestroyObject, and the rules under which it may be called at all.
 
-It is called only on an extractable session object, or on an object of *ours*: one that the running operation made, known by
-the handle that the token returned for it. Never by a difference of inventories. At most once per object, after the object has
-been looked at again; afterwards the handle never reaches the module.
+It is called only on an extractable session object, or on an object of *ours*: one that the running operation made,
+known by the handle that the token returned for it. Never by a difference of inventories. At most once per object,
+after the object has been looked at again; afterwards the handle never reaches the module.
 
 Source: PKCS#11 v3.1 section 5.7.3 (C_DestroyObject); docs/residency.md.
 """
@@ -59,16 +59,15 @@ def destroy_session_key(key: Object) -> Destroyed:
             hint="keys that live in hardware stay where they are; remove one with the vendor's own tool if you must",
         )
     handle = _destroy(key, expected)
-    return Destroyed(
-        identity=expected, classification=classification, absent=_is_absent(key.token, handle, expected)
-    )
+    return Destroyed(identity=expected, classification=classification, absent=_is_absent(key.token, handle, expected))
 
 
 class Ours:
     """The objects that one operation made and has not handed out yet.
 
-    ``with Ours(token) as ours:`` removes whatever is still in it at the end, on success as on failure; :meth:`release` hands
-    an object out. An object that cannot be removed is reported, and so is one that has become something else meanwhile.
+    ``with Ours(token) as ours:`` removes whatever is still in it at the end, on success as on failure;
+    :meth:`release` hands an object out. An object that cannot be removed is reported, and so is one that has become
+    something else meanwhile.
 
     Attributes:
         debris: what could not be removed, one sentence each.
@@ -144,7 +143,10 @@ def _destroy(key: Object, expected: Identity) -> int:
 
 
 def _is_absent(token: Token, handle: int, identity: Identity) -> bool:
-    """Whether a search for the session object's name no longer lists its handle; the handle itself is not used again."""
+    """Whether a search for the session object's name no longer lists its handle.
+
+    The handle itself is not used again.
+    """
     return handle not in token.handles(
         {CKA.CLASS: identity.cls, CKA.ID: identity.id, CKA.LABEL: identity.label, CKA.TOKEN: False}
     )

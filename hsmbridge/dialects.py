@@ -1,7 +1,7 @@
 """Wrapping formats as they are on the wire, and their counterparts in software.
 
-A mechanism number says little: three modules give CKM_AES_KEY_WRAP_PAD three meanings. So we speak of *dialects*, and find out
-which mechanism of a token speaks which (:mod:`hsmbridge.probe`).
+A mechanism number says little: three modules give CKM_AES_KEY_WRAP_PAD three meanings. So we speak of *dialects*, and
+find out which mechanism of a token speaks which (:mod:`hsmbridge.probe`).
 
 Source: RFC 3394; RFC 5649; RFC 8017 section 7.1; PKCS#11 v3.1 sections 6.1.8, 6.1.20 and 6.13.
 """
@@ -20,7 +20,7 @@ from hsmbridge.errors import InputError, MechanismError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-__all__ = ["Dialect", "dialect_named", "oaep_padding", "software_unwrap", "software_wrap"]
+__all__ = ["AES_DIALECTS", "Dialect", "dialect_named", "oaep_padding", "software_unwrap", "software_wrap"]
 
 _SEMIBLOCK = 8
 _KW_MINIMUM = 16
@@ -62,6 +62,9 @@ class Dialect(StrEnum):
             return size >= _KW_MINIMUM and size % _SEMIBLOCK == 0
         return size > 0
 
+
+AES_DIALECTS = (Dialect.AES_KW, Dialect.AES_KWP, Dialect.AES_KW_PKCS7)
+"""The dialects whose wrapping key is an AES key."""
 
 _SOURCES = {
     Dialect.AES_KW: "RFC 3394",

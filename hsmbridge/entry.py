@@ -1,7 +1,7 @@
 """Key entry: known bytes into a token.
 
-C_CreateObject where the token allows it. A FIPS token does not, and takes the bytes as an RSA-OAEP-SHA-256 wrap under a key
-pair that lives in a session of its own and whose private half it never shows.
+C_CreateObject where the token allows it. A FIPS token does not, and takes the bytes as an RSA-OAEP-SHA-256 wrap under
+a key pair that lives in a session of its own and whose private half it never shows.
 
 Source: PKCS#11 v3.1 sections 5.7.1 and 5.14.4; FIPS 140-3's "sensitive security parameter entry".
 """
@@ -66,7 +66,7 @@ class KeyEntry:
         Raises:
             Pkcs11Error: the token refuses both ways.
         """
-        wanted: dict[int, object] = {CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: key_type, CKA.TOKEN: False, **template}
+        wanted: Template = {CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: key_type, CKA.TOKEN: False, **template}
         if self.creates is not False:
             try:
                 handle = self._create(wanted, value)
@@ -79,16 +79,20 @@ class KeyEntry:
                 return ours.adopt(handle)
         return ours.adopt(self._unwrap(wanted, value))
 
-    def _create(self, wanted: dict[int, object], value: bytes) -> int:
+    def _create(self, wanted: Template, value: bytes) -> int:
         with self._token.sessions as session:
-            return self._token.calls.create_object(session, PackedTemplate({**wanted, CKA.VALUE: value}))  # type: ignore[dict-item]
+            return self._token.calls.create_object(session, PackedTemplate({**wanted, CKA.VALUE: value}))
 
-    def _unwrap(self, wanted: dict[int, object], value: bytes) -> int:
+    def _unwrap(self, wanted: Template, value: bytes) -> int:
         private, public = self.transport_key()
         wrapped = software_wrap(Dialect.RSA_OAEP_SHA256, public, value)
         with self._token.sessions as session:
             return self._token.calls.unwrap_key(
-                session, oaep(CKM.SHA256), private.handle, wrapped, PackedTemplate(wanted)  # type: ignore[arg-type]
+                session,
+                oaep(CKM.SHA256),
+                private.handle,
+                wrapped,
+                PackedTemplate(wanted),
             )
 
     def transport_key(self) -> tuple[Object, RSAPublicKey]:

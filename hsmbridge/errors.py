@@ -1,7 +1,7 @@
 """Typed errors of the PKCS#11 layer.
 
-Every error has a one-line message and a ``hint`` that says what to do instead. The five families below are what callers (and
-the exit codes of the command line) tell apart; nothing here performs I/O.
+Every error has a one-line message and a ``hint`` that says what to do instead. The five families below are what
+callers (and the exit codes of the command line) tell apart; nothing here performs I/O.
 """
 
 from __future__ import annotations

@@ -14,43 +14,43 @@ from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
 from hsmbridge.errors import HsmbridgeError, MechanismError, Pkcs11Error
-from hsmbridge.keyspec import KeySpec
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.objects import refuse_taken_id
 from hsmbridge.probe import probe
 from hsmbridge.publickeys import public_key_of, spki_fingerprint
-from hsmbridge.template import PackedTemplate
+from hsmbridge.template import PackedTemplate, Template, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from hsmbridge.keyspec import KeySpec
     from hsmbridge.objects import Object
-    from hsmbridge.template import Value
     from hsmbridge.token import Token
 
 __all__ = ["enforces_unwrap_template", "generate_kek", "generate_key", "kek_fingerprint"]
 
-UNWRAP_TEMPLATE: Mapping[int, Value] = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
+UNWRAP_TEMPLATE: Template = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
 """What a safe KEK demands of every key that it unwraps: nobody who may log in can read it."""
 
 _FINGERPRINT_VALUE = b"hsmbridge KEK id"
-"""The fixed 16 bytes whose RFC 3394 wrap is hashed. 16, since a wrap of 32 known bytes could be passed off as a content key."""
+"""The fixed 16 bytes whose RFC 3394 wrap is hashed.
+
+16, since a wrap of 32 known bytes could be passed off as a content key.
+"""
 
 _FINGERPRINT_SIZE = 16
 _RANDOM_ID = 16
 _F4 = b"\x01\x00\x01"
+_SHARED: tuple[int, ...] = (CKA.TOKEN, CKA.ID, CKA.LABEL)
+"""What the public half of a pair has from the private half."""
 
 
-def generate_key(
-    token: Token, spec: KeySpec, template: Mapping[int, Value], public_template: Mapping[int, Value] | None = None
-) -> Object:
+def generate_key(token: Token, spec: KeySpec, template: Template, public_template: Template | None = None) -> Object:
     """Generate a key in the token.
 
     Args:
         token: where.
         spec: type and size.
-        template: attributes of the secret or private key. Without CKA_ID a random one is written; CKA_TOKEN defaults to false,
-            CKA_SENSITIVE to true and CKA_EXTRACTABLE to false, whatever the module's own defaults are.
+        template: attributes of the secret or private key. Without CKA_ID a random one is written; CKA_TOKEN defaults
+            to false, CKA_SENSITIVE to true and CKA_EXTRACTABLE to false, whatever the module's own defaults are.
         public_template: attributes of the public key where there is one; its CKA_TOKEN, CKA_ID and CKA_LABEL follow.
 
     Returns: the secret or private key.
@@ -67,17 +67,18 @@ def generate_key(
         CKA.ID: secrets.token_bytes(_RANDOM_ID),
         **template,
     }
-    if wanted[CKA.TOKEN] is True and isinstance(wanted[CKA.ID], bytes):
-        refuse_taken_id(token, spec.cls, wanted[CKA.ID])
+    key_id = wanted[CKA.ID]
+    if wanted[CKA.TOKEN] is True and isinstance(key_id, bytes):
+        refuse_taken_id(token, spec.cls, key_id)
     with token.sessions as session:
         if not spec.is_pair:
             if spec.has_length:
                 wanted[CKA.VALUE_LEN] = spec.bits // 8
-            packed = PackedTemplate({CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: spec.key_type, **wanted})
+            packed = PackedTemplate({**wanted, CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: spec.key_type})
             handle = token.calls.generate_key(session, Mechanism(spec.generation), packed)
             return token.adopt(handle)
-        follow = {kind: wanted[kind] for kind in (CKA.TOKEN, CKA.ID, CKA.LABEL) if kind in wanted}
-        numbers: dict[int, Value] = (
+        follow: Template = {kind: wanted[kind] for kind in _SHARED if kind in wanted}
+        numbers: Template = (
             {CKA.MODULUS_BITS: spec.bits, CKA.PUBLIC_EXPONENT: _F4}
             if spec.key_type == CKK.RSA
             else {CKA.EC_PARAMS: spec.ec_params}
@@ -87,7 +88,9 @@ def generate_key(
         return token.adopt(handles[1])
 
 
-def generate_kek(token: Token, spec: KeySpec, *, label: str, persist: bool = True, unwrap_template: bool = True) -> Object:
+def generate_kek(
+    token: Token, spec: KeySpec, *, label: str, persist: bool = True, unwrap_template: bool = True
+) -> Object:
     """Generate a KEK that can wrap and unwrap, and nothing else.
 
     Args:
@@ -95,8 +98,8 @@ def generate_kek(token: Token, spec: KeySpec, *, label: str, persist: bool = Tru
         spec: AES, or RSA for a pair of which the public half wraps and the private half unwraps.
         label: CKA_LABEL.
         persist: make token objects.
-        unwrap_template: where the token enforces CKA_UNWRAP_TEMPLATE, let the KEK make every key that it unwraps sensitive
-            and not extractable. Without it whoever may log in can unwrap a key as readable.
+        unwrap_template: where the token enforces CKA_UNWRAP_TEMPLATE, let the KEK make every key that it unwraps
+            sensitive and not extractable. Without it whoever may log in can unwrap a key as readable.
 
     Returns: the AES key, or the RSA private key. Its CKA_ID is the KEK's fingerprint, where one can be computed.
 
@@ -107,25 +110,34 @@ def generate_kek(token: Token, spec: KeySpec, *, label: str, persist: bool = Tru
     if spec.key_type not in (CKK.AES, CKK.RSA):
         raise MechanismError(f"{spec} cannot be a KEK", hint="use aes:256, or rsa:3072 or larger")
     pair = spec.is_pair
-    never = (CKA.DECRYPT, CKA.SIGN, CKA.DERIVE) if pair else (CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.DERIVE)
+    never = (
+        (CKA.DECRYPT, CKA.SIGN, CKA.DERIVE) if pair else (CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.DERIVE)
+    )
     template: dict[int, Value] = {CKA.TOKEN: persist, CKA.LABEL: label, CKA.UNWRAP: True, **dict.fromkeys(never, False)}
     if not pair:
         template[CKA.WRAP] = True
     if unwrap_template and enforces_unwrap_template(token):
         template[CKA.UNWRAP_TEMPLATE] = UNWRAP_TEMPLATE
-    public = {CKA.WRAP: True, CKA.ENCRYPT: False, CKA.VERIFY: False}
+    public: Template = {CKA.WRAP: True, CKA.ENCRYPT: False, CKA.VERIFY: False}
     kek = generate_key(token, spec, template, public)
     name_by_fingerprint(kek)
     return kek
 
 
 def name_by_fingerprint(kek: Object) -> None:
-    """Store a KEK's fingerprint as its CKA_ID, and as that of its public half; where it cannot be computed the random id stays."""
+    """Store a KEK's fingerprint as its CKA_ID, and as that of its public half.
+
+    Where it cannot be computed the random id stays.
+    """
     try:
         fingerprint = kek_fingerprint(kek)
     except HsmbridgeError:
         return
-    halves = kek.token.find({CKA.CLASS: CKO.PUBLIC_KEY, CKA.ID: kek.identity.id}) if kek.identity.cls == CKO.PRIVATE_KEY else []
+    halves = (
+        kek.token.find({CKA.CLASS: CKO.PUBLIC_KEY, CKA.ID: kek.identity.id})
+        if kek.identity.cls == CKO.PRIVATE_KEY
+        else []
+    )
     for half in (kek, *halves):
         half.set({CKA.ID: fingerprint})
 
@@ -133,8 +145,8 @@ def name_by_fingerprint(kek: Object) -> None:
 def kek_fingerprint(kek: Object) -> bytes:
     """Return the fingerprint that names a KEK in a blob (its kid).
 
-    RSA: SHA-256 of the public key's SubjectPublicKeyInfo, 32 bytes. AES: the first 16 bytes of SHA-256 over the RFC 3394 wrap
-    of a fixed 16-byte value; that wrap never leaves this function.
+    RSA: SHA-256 of the public key's SubjectPublicKeyInfo, 32 bytes. AES: the first 16 bytes of SHA-256 over the RFC
+    3394 wrap of a fixed 16-byte value; that wrap never leaves this function.
 
     Raises:
         MechanismError: the token has no RFC 3394, or gives no public key.
@@ -143,12 +155,14 @@ def kek_fingerprint(kek: Object) -> bytes:
     if kek.identity.cls != CKO.SECRET_KEY:
         public = public_key_of(kek)
         if public is None:
-            raise MechanismError(f"{kek.identity} has no public key beside it", hint="the public half must be in the token")
+            raise MechanismError(
+                f"{kek.identity} has no public key beside it", hint="the public half must be in the token"
+            )
         return spki_fingerprint(public)
     token = kek.token
     route = probe(token).route(Dialect.AES_KW)
     with Ours(token) as ours:
-        use = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ENCRYPT: False, CKA.DECRYPT: False}
+        use: Template = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ENCRYPT: False, CKA.DECRYPT: False}
         value = key_entry(token).enter(ours, CKK.AES, _FINGERPRINT_VALUE, use)
         with token.sessions as session:
             wrapped = token.calls.wrap_key(session, route.mechanism, kek.handle, value.handle)
@@ -160,13 +174,13 @@ def enforces_unwrap_template(token: Token) -> bool:
     try:
         route = probe(token).route(Dialect.AES_KW)
         with Ours(token) as ours, token.sessions as session:
-            kek_use = {
-                CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: CKK.AES, CKA.TOKEN: False, CKA.VALUE_LEN: 32, CKA.SENSITIVE: True,
-                CKA.EXTRACTABLE: False, CKA.WRAP: True, CKA.UNWRAP: True, CKA.UNWRAP_TEMPLATE: UNWRAP_TEMPLATE,
+            kek_use: Template = {
+                CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: CKK.AES, CKA.TOKEN: False, CKA.VALUE_LEN: 32, CKA.SENSITIVE:
+                True, CKA.EXTRACTABLE: False, CKA.WRAP: True, CKA.UNWRAP: True, CKA.UNWRAP_TEMPLATE: UNWRAP_TEMPLATE,
             }  # fmt: skip
             generate = Mechanism(CKM.AES_KEY_GEN)
             kek = ours.adopt(token.calls.generate_key(session, generate, PackedTemplate(kek_use)))
-            key_use = {**UNWRAP_TEMPLATE, CKA.EXTRACTABLE: True, CKA.TOKEN: False, CKA.VALUE_LEN: 32}
+            key_use: Template = {**UNWRAP_TEMPLATE, CKA.EXTRACTABLE: True, CKA.TOKEN: False, CKA.VALUE_LEN: 32}
             key = ours.adopt(token.calls.generate_key(session, generate, PackedTemplate(key_use)))
             wrapped = token.calls.wrap_key(session, route.mechanism, kek.handle, key.handle)
             wish = PackedTemplate(

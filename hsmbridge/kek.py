@@ -1,7 +1,7 @@
 """Key encryption keys: which may be used, how strong they are, and how they are told apart.
 
-Source: docs/wrapping.md; Clulow, "On the Security of PKCS#11" (CHES 2003) for the attacks; NIST SP 800-57 part 1 table 2 for
-strengths.
+Source: docs/wrapping.md; Clulow, "On the Security of PKCS#11" (CHES 2003) for the attacks; NIST SP 800-57 part 1
+table 2 for strengths.
 """
 
 from __future__ import annotations

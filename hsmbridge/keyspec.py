@@ -1,4 +1,6 @@
-"""Key types and sizes by the names that people type: ``aes:256``, ``rsa:3072``, ``ec:p-256``, ``ed25519``, ``generic:20``.
+"""Key types and sizes by the names that people type.
+
+``aes:256``, ``des3``, ``generic:20``, ``rsa:3072``, ``ec:p-256``, ``ed25519``.
 
 Source: PKCS#11 v3.1 section 6 (key types and their generation mechanisms); RFC 5480 section 2.1.1.1 (curve OIDs).
 """
@@ -6,9 +8,15 @@ Source: PKCS#11 v3.1 section 6 (key types and their generation mechanisms); RFC 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hsmbridge.codes import CKA, CKK, CKM, CKO
 from hsmbridge.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from hsmbridge.template import Value
 
 __all__ = ["KeySpec", "parse_keyspec", "usage_of"]
 
@@ -96,29 +104,35 @@ def parse_keyspec(text: str) -> KeySpec:
 
 
 def _parse(name: str, size: str) -> KeySpec | None:
-    if name == "aes":
-        bits = int(size) if size else 0
-        return KeySpec(key_type=CKK.AES, bits=bits) if bits in (0, *_AES_BITS) else None
-    if name == "des3" and not size:
-        return KeySpec(key_type=CKK.DES3, bits=192)
-    if name == "generic":
-        count = int(size) if size else 0
-        return KeySpec(key_type=CKK.GENERIC_SECRET, bits=8 * count) if count == 0 or count in _GENERIC_BYTES else None
-    if name == "rsa":
-        bits = int(size) if size else 0
-        return KeySpec(key_type=CKK.RSA, bits=bits) if bits == 0 or bits in _RSA_BITS else None
+    if name in _FIXED:
+        return None if size else _FIXED[name]
     if name == "ec":
-        if not size:
-            return KeySpec(key_type=CKK.EC)
         bits, params = _CURVES.get(_ALIASES.get(size, size), (0, b""))
-        return KeySpec(key_type=CKK.EC, bits=bits, ec_params=params) if params else None
-    if name == "ed25519" and not size:
-        return KeySpec(key_type=CKK.EC_EDWARDS, bits=256, ec_params=_ED25519_PARAMS)
-    return None
+        return KeySpec(key_type=CKK.EC, bits=bits, ec_params=params) if params or not size else None
+    if name not in _SIZED:
+        return None
+    key_type, allowed, unit = _SIZED[name]
+    number = int(size) if size else 0
+    return KeySpec(key_type=key_type, bits=unit * number) if not size or number in allowed else None
 
 
-def usage_of(spec: KeySpec) -> dict[int, bool]:
-    """Return the usage attributes that a key of this type has unless the caller says otherwise; never WRAP or UNWRAP."""
+_FIXED = {
+    "des3": KeySpec(key_type=CKK.DES3, bits=192),
+    "ed25519": KeySpec(key_type=CKK.EC_EDWARDS, bits=256, ec_params=_ED25519_PARAMS),
+}
+_SIZED: Mapping[str, tuple[CKK, Collection[int], int]] = {
+    "aes": (CKK.AES, _AES_BITS, 1),
+    "rsa": (CKK.RSA, _RSA_BITS, 1),
+    "generic": (CKK.GENERIC_SECRET, _GENERIC_BYTES, 8),
+}
+"""Name to key type, allowed numbers, and how many bits one counts."""
+
+
+def usage_of(spec: KeySpec) -> dict[int, Value]:
+    """Return the usage attributes that a key of this type has unless the caller says otherwise.
+
+    Never WRAP or UNWRAP.
+    """
     if spec.key_type in (CKK.AES, CKK.DES3):
         on = {CKA.ENCRYPT, CKA.DECRYPT}
     elif spec.key_type == CKK.GENERIC_SECRET:

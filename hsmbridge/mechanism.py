@@ -67,6 +67,4 @@ def rsa_aes_key_wrap(hash_mechanism: CKM) -> Mechanism:
 
 def aes_gcm(iv: bytes, aad: bytes) -> Mechanism:
     """CKM_AES_GCM with a 16-byte tag behind the ciphertext."""
-    return Mechanism(
-        CKM.AES_GCM, CkGcmParams(iv, len(iv), len(iv) * 8, aad, len(aad), _GCM_TAG_BITS), keep=(iv, aad)
-    )
+    return Mechanism(CKM.AES_GCM, CkGcmParams(iv, len(iv), len(iv) * 8, aad, len(aad), _GCM_TAG_BITS), keep=(iv, aad))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmbridge._binding import Library, binding_call
@@ -65,7 +66,7 @@ class Module:
         with _loading:
             module = _loaded.get(real)
             if module is None:
-                if not os.path.isfile(real):
+                if not Path(real).is_file():
                     raise ModuleError(
                         f"no PKCS#11 module at {os.fspath(path)}",
                         hint="give the path of the vendor's library with --module or PKCS11_MODULE",
@@ -143,7 +144,8 @@ class Module:
         wanted = f"labelled {label!r}" if label is not None else "matching"
         if matching:
             raise TokenError(
-                f"{len(matching)} tokens match", hint=f"name one with --token-label or serial= in the URI; there are: {there}"
+                f"{len(matching)} tokens match",
+                hint=f"name one with --token-label or serial= in the URI; there are: {there}",
             )
         raise TokenError(f"no token {wanted} in {self.path}", hint=f"tokens there: {there}; see `hsmbridge token ls`")
 

@@ -52,8 +52,8 @@ class Identity:
 class Object:
     """One object of a token, in this process. Made by :meth:`hsmbridge.token.Token.adopt` only.
 
-    A handle dies with its object: after a destroy it never reaches the module again, since openCryptoki gives the same number
-    to the next object that it makes.
+    A handle dies with its object: after a destroy it never reaches the module again, since openCryptoki gives the
+    same number to the next object that it makes.
     """
 
     __slots__ = ("__weakref__", "_handle", "_identity", "token")
@@ -72,7 +72,8 @@ class Object:
         """
         if self._handle is None:
             raise StaleObjectError(
-                f"{self._identity or 'the object'} was destroyed", hint="its handle is dead; find or import the key again"
+                f"{self._identity or 'the object'} was destroyed",
+                hint="its handle is dead; find or import the key again",
             )
         return self._handle
 
@@ -148,8 +149,8 @@ def find_key(
         token: where to look.
         label: CKA_LABEL, exact.
         key_id: CKA_ID, exact.
-        classes: classes in order of preference; the first with a match decides, so that the private half of a pair is not
-            confused with its public half.
+        classes: classes in order of preference; the first with a match decides, so that the private half of a pair is
+            not confused with its public half.
 
     Raises:
         NotFoundError: none, or more than one in the preferred class.
@@ -160,7 +161,9 @@ def find_key(
     if key_id is not None:
         wanted[CKA.ID] = key_id
     name = " and ".join(
-        part for part in (f"label {label!r}" if label is not None else "", f"id {key_id.hex()}" if key_id else "") if part
+        part
+        for part in (f"label {label!r}" if label is not None else "", f"id {key_id.hex()}" if key_id else "")
+        if part
     )
     for cls in classes:
         found = token.find({CKA.CLASS: cls, **wanted})

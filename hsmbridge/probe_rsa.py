@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from hsmbridge.codes import CKA, CKK, CKO
 from hsmbridge.dialects import Dialect, software_unwrap, software_wrap
 from hsmbridge.errors import Pkcs11Error
-from hsmbridge.template import PackedTemplate
+from hsmbridge.template import PackedTemplate, Template
 
 if TYPE_CHECKING:
     from hsmbridge.destruction import Ours
@@ -43,7 +43,7 @@ class RsaPair:
     def public_object(self, ours: Ours, token: Token) -> Object:
         """Put the public half into the token as a wrapping key."""
         public = self._numbers.public_numbers
-        template = {
+        template: Template = {
             CKA.CLASS: CKO.PUBLIC_KEY, CKA.KEY_TYPE: CKK.RSA, CKA.TOKEN: False, CKA.WRAP: True,
             CKA.MODULUS: _number(public.n), CKA.PUBLIC_EXPONENT: _number(public.e),
         }  # fmt: skip
@@ -56,7 +56,7 @@ class RsaPair:
         Returns: the private object and its public key.
         """
         numbers = self._numbers
-        template = {
+        template: Template = {
             CKA.CLASS: CKO.PRIVATE_KEY, CKA.KEY_TYPE: CKK.RSA, CKA.TOKEN: False, CKA.PRIVATE: True, CKA.UNWRAP: True,
             CKA.SENSITIVE: True, CKA.EXTRACTABLE: False,
             CKA.MODULUS: _number(numbers.public_numbers.n), CKA.PUBLIC_EXPONENT: _number(numbers.public_numbers.e),

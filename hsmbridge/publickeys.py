@@ -63,7 +63,9 @@ def rsa_public_key(found: Attributes) -> rsa.RSAPublicKey:
     try:
         return rsa.RSAPublicNumbers(exponent, modulus).public_key()
     except ValueError:
-        raise InputError("the token gave no usable RSA public key", hint="the key pair's public half is missing") from None
+        raise InputError(
+            "the token gave no usable RSA public key", hint="the key pair's public half is missing"
+        ) from None
 
 
 def public_key(found: Attributes) -> PublicKey:
@@ -90,8 +92,8 @@ def public_key(found: Attributes) -> PublicKey:
 def public_key_of(key: Object) -> PublicKey | None:
     """Return the public key that belongs to an object of any class.
 
-    A public object answers for itself. A private RSA key carries its public numbers; for an EC key the public object with the
-    same CKA_ID is looked up.
+    A public object answers for itself. A private RSA key carries its public numbers; for an EC key the public object
+    with the same CKA_ID is looked up.
 
     Returns: None for a secret key, or where the token has no public half.
     """

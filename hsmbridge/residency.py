@@ -1,7 +1,7 @@
 """Where a key's only copy lives, and the evidence for it.
 
-CKF_HW and CKF_HW_SLOT are not evidence: a TPM simulator sets both, and the specification says not to infer security from
-them. What counts is what the object itself answers, and whatever is in doubt is hardware.
+CKF_HW and CKF_HW_SLOT are not evidence: a TPM simulator sets both, and the specification says not to infer security
+from them. What counts is what the object itself answers, and whatever is in doubt is hardware.
 
 Source: PKCS#11 v3.1 sections 4.4 (CKA_TOKEN, CKA_DESTROYABLE), 4.9 and 4.10 (CKA_EXTRACTABLE); docs/residency.md.
 """
@@ -67,9 +67,7 @@ def classify(key: Object) -> Classification:
     doubt = _why_hardware(found)
     if doubt is not None:
         return Classification(residency=Residency.HARDWARE, evidence=evidence, reason=doubt)
-    return Classification(
-        residency=Residency.SOFTWARE, evidence=evidence, reason="an extractable session object"
-    )
+    return Classification(residency=Residency.SOFTWARE, evidence=evidence, reason="an extractable session object")
 
 
 def _why_hardware(found: Attributes) -> str | None:

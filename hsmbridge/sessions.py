@@ -1,7 +1,7 @@
 """A pool of sessions to one token.
 
-Closing a session kills the session objects that it made, and logging out kills the private ones of every session. So sessions
-are opened when they are needed, kept, and closed together when the token is closed.
+Closing a session kills the session objects that it made, and logging out kills the private ones of every session. So
+sessions are opened when they are needed, kept, and closed together when the token is closed.
 
 Source: PKCS#11 v3.1 section 5.6 (session management).
 """
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_SESSIONS", "SessionPool"]
 
 DEFAULT_SESSIONS = 8
-"""Sessions a pool opens at most: 48 threads over 8 sessions ran clean on SoftHSM and NSS; some HSMs allow no more than 16."""
+"""Sessions a pool opens at most.
+
+48 threads over 8 sessions ran clean on SoftHSM and NSS; some HSMs allow no more than 16.
+"""
 
 
 class _Borrowed(threading.local):
@@ -39,7 +42,8 @@ class _Borrowed(threading.local):
 class SessionPool:
     """Sessions that run one operation at a time each.
 
-    ``with pool as session:`` gives a CK_SESSION_HANDLE that no other thread uses in the meantime. Nested in one thread it is
+    ``with pool as session:`` gives a CK_SESSION_HANDLE that no other thread uses in the meantime. Nested in one
+    thread it is
     the same session: each method of :class:`hsmbridge._calls.Calls` ends the operation that it begins.
 
     Args:
@@ -93,7 +97,7 @@ class SessionPool:
                 self._room += 1
             raise
         self._all.append(opened)
-        return int(opened.handle)
+        return int(opened.handle)  # type: ignore[attr-defined]  # not in the stub
 
     def _open_session(self) -> BindingSession:
         if not self.read_only:

@@ -71,7 +71,10 @@ class Token:
     def matches(self, uri: Pkcs11Uri) -> bool:
         """Tell whether the token attributes of *uri* fit this token (RFC 7512 section 2.5)."""
         return uri.matches_token(
-            label=self.label, serial=self.serial.decode("utf-8", "replace"), manufacturer=self.manufacturer, model=self.model
+            label=self.label,
+            serial=self.serial.decode("utf-8", "replace"),
+            manufacturer=self.manufacturer,
+            model=self.model,
         )
 
     def mechanisms(self) -> frozenset[int]:
@@ -103,7 +106,9 @@ class Token:
             with self.sessions as session:
                 ckr = self.calls.login(session, _CKU_USER, secret)
             if ckr not in (CKR.OK, CKR.USER_ALREADY_LOGGED_IN):
-                raise LoginError(f"login to token {self.label!r} failed: {ckr_name(ckr)}", ckr=ckr, hint=_login_hint(ckr))
+                raise LoginError(
+                    f"login to token {self.label!r} failed: {ckr_name(ckr)}", ckr=ckr, hint=_login_hint(ckr)
+                )
             self.logged_in = True
 
     def adopt(self, handle: int) -> Object:
@@ -137,13 +142,14 @@ class Token:
     def keys(self) -> list[Object]:
         """Return all secret, private and public keys that the current login shows."""
         return [
-            key
-            for kind in (CKO.SECRET_KEY, CKO.PRIVATE_KEY, CKO.PUBLIC_KEY)
-            for key in self.find({CKA.CLASS: kind})
+            key for kind in (CKO.SECRET_KEY, CKO.PRIVATE_KEY, CKO.PUBLIC_KEY) for key in self.find({CKA.CLASS: kind})
         ]
 
     def close(self) -> None:
-        """Close all sessions. Session objects made here die with them; objects of this token are unusable afterwards."""
+        """Close all sessions.
+
+        Session objects made here die with them; objects of this token are unusable afterwards.
+        """
         self.closed = True
         self.logged_in = False
         self.sessions.close()

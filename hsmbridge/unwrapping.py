@@ -1,7 +1,7 @@
 """C_UnwrapKey under our rules: session object first, read back, then kept.
 
-Whatever this operation made and does not return is removed again; what a module leaves behind without a name of ours is only
-reported.
+Whatever this operation made and does not return is removed again; what a module leaves behind without a name of ours
+is only reported.
 
 Source: PKCS#11 v3.1 section 5.14.4 (C_UnwrapKey); docs/wrapping.md.
 """
@@ -36,7 +36,10 @@ _NOT_AUTHENTIC = frozenset(
         CKR.DATA_INVALID, CKR.DATA_LEN_RANGE, CKR.GENERAL_ERROR, CKR.FUNCTION_FAILED, CKR.AEAD_DECRYPT_FAILED,
     }
 )  # fmt: skip
-"""How modules say that a wrapped key is not good. SoftHSM's is CKR_GENERAL_ERROR; the mechanism itself was probed just before."""
+"""How modules say that a wrapped key is not good.
+
+SoftHSM's is CKR_GENERAL_ERROR; the mechanism itself was probed just before.
+"""
 
 _SEMIBLOCK = 8
 _INNER_KEY_BYTES = 32
@@ -52,7 +55,8 @@ class KeyRequest:
     Attributes:
         cls: CKO_SECRET_KEY or CKO_PRIVATE_KEY.
         key_type: CKK_.
-        template: every other attribute that is named to the token and read back; CKA_TOKEN says whether the key is kept.
+        template: every other attribute that is named to the token and read back; CKA_TOKEN says whether the key is
+            kept.
         expected: attributes that are not named, since they are the defaults, but read back all the same.
         size: a secret's length in bytes where that is known from an authenticated record.
         ec_point: the uncompressed public point of an EC private key, which NSS cannot do without.
@@ -179,12 +183,16 @@ def _check_size(route: Route, report: KekReport, wrapped: bytes, request: KeyReq
     size = len(wrapped)
     if route.dialect.is_rsa:
         if size < report.modulus_size or (size > report.modulus_size and "aes" not in route.dialect):
-            raise UnwrapError(f"{size} bytes are no {route.dialect} under a {8 * report.modulus_size}-bit key", hint=_WHY_UNWRAP)
+            raise UnwrapError(
+                f"{size} bytes are no {route.dialect} under a {8 * report.modulus_size}-bit key", hint=_WHY_UNWRAP
+            )
         if "aes" not in route.dialect:
             return
         size -= report.modulus_size
     if size % _SEMIBLOCK or size < (3 if route.dialect is Dialect.AES_KW else 2) * _SEMIBLOCK:
-        raise UnwrapError(f"{len(wrapped)} bytes are no {route.dialect}: truncated, or another format", hint=_WHY_UNWRAP)
+        raise UnwrapError(
+            f"{len(wrapped)} bytes are no {route.dialect}: truncated, or another format", hint=_WHY_UNWRAP
+        )
     allowed = (request.size,) if request.size is not None else _SIZES.get(request.key_type)
     if request.cls == CKO.SECRET_KEY and allowed is not None:
         if route.dialect is Dialect.AES_KW_PKCS7:
@@ -192,14 +200,18 @@ def _check_size(route: Route, report: KekReport, wrapped: bytes, request: KeyReq
         else:
             fitting = {(-(-value // _SEMIBLOCK) + 1) * _SEMIBLOCK for value in allowed}
         if size not in fitting:
+            kind = name_of(CKK, request.key_type)
             raise UnwrapError(
-                f"the wrap holds {size - _SEMIBLOCK} bytes, which is no {name_of(CKK, request.key_type)} key of this length",
+                f"the wrap holds {size - _SEMIBLOCK} bytes, which is no {kind} key of this length",
                 hint="check --key-type; the length inside a wrap is authentic",
             )
 
 
 def _check_template(report: KekReport, request: KeyRequest) -> None:
-    """CKA_UNWRAP_TEMPLATE binds us whether or not the token enforces it; its attributes must be named in the request."""
+    """CKA_UNWRAP_TEMPLATE binds us whether or not the token enforces it.
+
+    Its attributes must be named in the request.
+    """
     for kind, wanted in report.template.items():
         if request.template.get(kind, wanted) != wanted:
             raise KekError(

@@ -5,7 +5,6 @@ Source: PKCS#11 v3.1 section 5.14.3 (C_WrapKey); docs/wrapping.md.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,14 @@ from hsmbridge.probe import Route, probe
 from hsmbridge.template import PackedTemplate
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from hsmbridge.attributes import Attributes
     from hsmbridge.objects import Object
 
 __all__ = ["Wrapped", "Wrapper", "choose_route", "inner_key", "wrap"]
 
-_FIXED_SIZE = {CKK.DES: 8, CKK.DES2: 16, CKK.DES3: 24}
+_FIXED_SIZE: Mapping[int | None, int] = {CKK.DES: 8, CKK.DES2: 16, CKK.DES3: 24}
 _SEMIBLOCK = 8
 _OAEP_OVERHEAD = {CKM.SHA256: 66, CKM.SHA_1: 42}
 """2 hLen + 2 bytes (RFC 8017 section 7.1.1)."""
@@ -128,7 +129,9 @@ def choose_route(
     is_rsa = report.key_type == CKK.RSA
     if dialect is not None and dialect.is_rsa != is_rsa:
         needs = "an RSA" if dialect.is_rsa else "an AES"
-        raise MechanismError(f"{dialect} needs {needs} KEK, not {kek.identity}", hint="name another --mechanism or --kek")
+        raise MechanismError(
+            f"{dialect} needs {needs} KEK, not {kek.identity}", hint="name another --mechanism or --kek"
+        )
     found_routes = probe(kek.token)
     if dialect is not None:
         route = found_routes.route(dialect)
@@ -163,7 +166,7 @@ def inner_key(ours: Ours, key: Object) -> Object:
 
 
 def _size_of(found: Attributes) -> int | None:
-    fixed = _FIXED_SIZE.get(CKK(found.number(CKA.KEY_TYPE))) if found.number(CKA.KEY_TYPE) in list(CKK) else None
+    fixed = _FIXED_SIZE.get(found.number(CKA.KEY_TYPE))
     if fixed is not None:
         return fixed
     return found.number(CKA.VALUE_LEN) or None

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["parse_attributes"]
 
 _BOOLS = (
-    CKA.PRIVATE, CKA.SENSITIVE, CKA.EXTRACTABLE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ENCRYPT, CKA.DECRYPT,
-    CKA.SIGN, CKA.SIGN_RECOVER, CKA.VERIFY, CKA.VERIFY_RECOVER, CKA.WRAP, CKA.UNWRAP, CKA.DERIVE, CKA.WRAP_WITH_TRUSTED,
+    CKA.PRIVATE, CKA.SENSITIVE, CKA.EXTRACTABLE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ENCRYPT,
+    CKA.DECRYPT, CKA.SIGN, CKA.SIGN_RECOVER, CKA.VERIFY, CKA.VERIFY_RECOVER, CKA.WRAP, CKA.UNWRAP, CKA.DERIVE, CKA.WRAP_WITH_TRUSTED,
     CKA.ALWAYS_AUTHENTICATE, CKA.TRUSTED,
 )  # fmt: skip
 _DECIDED_ELSEWHERE = {
@@ -36,8 +36,8 @@ def parse_attributes(items: Iterable[str]) -> dict[int, Value]:
     """Parse all -a options of a command.
 
     Args:
-        items: ``NAME=VALUE``: ``true`` or ``false``, text, ``hex:…``, a date as YYYY-MM-DD, mechanisms separated by commas.
-            A vendor's attribute is written as its number, ``0x80000001=hex:00``, or with a number as value.
+        items: ``NAME=VALUE``: ``true`` or ``false``, text, ``hex:…``, a date as YYYY-MM-DD, mechanisms separated by
+            commas. A vendor's attribute is written as its number, ``0x80000001=hex:00``, or with a number as value.
 
     Raises:
         UsageError: an unknown name, a value that does not fit it, a name given twice.
@@ -65,7 +65,9 @@ def _kind(name: str) -> int:
         number = int(short, 16)
         if number not in list(CKA):
             return number
-    raise UsageError(f"{name!r} is no attribute that can be set", hint=f"names are {_names()}, or a vendor's number as 0x…")
+    raise UsageError(
+        f"{name!r} is no attribute that can be set", hint=f"names are {_names()}, or a vendor's number as 0x…"
+    )
 
 
 def _names() -> str:
@@ -103,12 +105,12 @@ def _date(name: str, value: str) -> bytes:
     from datetime import date
 
     match = _DATE.fullmatch(value)
+    if match is None:
+        raise _bad(name, f"{name}=YYYY-MM-DD")
     try:
-        if match is None:
-            raise ValueError(value)
         date(int(match[1]), int(match[2]), int(match[3]))
     except ValueError:
-        raise _bad(name, f"{name}=YYYY-MM-DD") from None
+        raise _bad(name, f"{name}=YYYY-MM-DD, a day that there is") from None
     return "".join(match.groups()).encode()
 
 

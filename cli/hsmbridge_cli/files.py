@@ -10,6 +10,7 @@ import os
 import stat
 import sys
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import InputError, UsageError
@@ -44,7 +45,7 @@ def read_input(name: str, limit: int) -> bytes:
         data = sys.stdin.buffer.read(limit + 1)
     else:
         try:
-            with open(name, "rb") as file:
+            with Path(name).open("rb") as file:
                 data = file.read(limit + 1)
         except (OSError, ValueError) as error:
             # ValueError: a NUL in the path.
@@ -79,9 +80,9 @@ class OutputFile:
                 raise UsageError("binary output is not written to a terminal", hint="write it to a file with -o FILE")
             return
         # Through a symbolic link to what it names, else the link itself would be replaced.
-        self._path = os.path.realpath(name)
+        self._path = Path(os.path.realpath(name))
         try:
-            mode = os.stat(self._path).st_mode
+            mode = self._path.stat().st_mode
         except FileNotFoundError:
             mode = None
         except (OSError, ValueError) as error:
@@ -90,7 +91,7 @@ class OutputFile:
             raise UsageError(f"{name} is not a regular file", hint="give a new file's name, or - for standard output")
         if mode is not None and not force:
             raise _exists(name)
-        if not os.access(os.path.dirname(self._path), os.W_OK | os.X_OK):
+        if not os.access(self._path.parent, os.W_OK | os.X_OK):
             raise UsageError(
                 f"{name} cannot be written: no such directory, or not yours to write in",
                 hint="name a directory that exists and that you may write in",
@@ -107,7 +108,7 @@ class OutputFile:
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
             return
-        directory = os.path.dirname(self._path)
+        directory = self._path.parent
         try:
             # mkstemp makes it with mode 600.
             descriptor, temporary = tempfile.mkstemp(prefix=".hsmbridge-", dir=directory)
@@ -127,7 +128,7 @@ class OutputFile:
 
     def _put_in_place(self, temporary: str) -> None:
         if self._force:
-            os.replace(temporary, self._path)
+            Path(temporary).replace(self._path)
             return
         try:
             os.link(temporary, self._path)  # unlike a rename, it does not replace what came into being meanwhile
@@ -136,9 +137,9 @@ class OutputFile:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            if os.path.lexists(self._path):
+            if self._path.is_symlink() or self._path.exists():
                 raise _exists(self.name) from None
-            os.replace(temporary, self._path)
+            Path(temporary).replace(self._path)
 
 
 def _exists(name: str) -> UsageError:
@@ -153,7 +154,7 @@ def _reason(error: Exception) -> str:
     return (error.strerror or "error").lower() if isinstance(error, OSError) else "not a file name"
 
 
-def _sync_directory(directory: str) -> None:
+def _sync_directory(directory: Path) -> None:
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         _quietly(os.fsync, descriptor)  # some file systems cannot, and then it is not needed either

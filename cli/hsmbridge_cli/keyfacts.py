@@ -1,4 +1,4 @@
-"""Everything that is told about a key of the token: what it is, where it lives and why, what it may do, its check value."""
+"""What is told about a key of the token: what it is, where it lives and why, what it may do, its check value."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _SUMMARY = AttributeQuery(
 )  # fmt: skip
 _SHOWN = AttributeQuery(
     (
-        CKA.CLASS, CKA.KEY_TYPE, CKA.LABEL, CKA.ID, CKA.UNIQUE_ID, CKA.TOKEN, CKA.PRIVATE, CKA.SENSITIVE, CKA.EXTRACTABLE,
-        CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.WRAP, CKA.UNWRAP,
-        CKA.DERIVE, CKA.WRAP_WITH_TRUSTED, CKA.TRUSTED, CKA.LOCAL, CKA.ALWAYS_SENSITIVE, CKA.NEVER_EXTRACTABLE,
-        CKA.KEY_GEN_MECHANISM, CKA.ALWAYS_AUTHENTICATE, CKA.START_DATE, CKA.END_DATE, CKA.WRAP_TEMPLATE, CKA.UNWRAP_TEMPLATE,
-        CKA.ALLOWED_MECHANISMS,
+        CKA.CLASS, CKA.KEY_TYPE, CKA.LABEL, CKA.ID, CKA.UNIQUE_ID, CKA.TOKEN, CKA.PRIVATE, CKA.SENSITIVE,
+        CKA.EXTRACTABLE, CKA.MODIFIABLE, CKA.COPYABLE, CKA.DESTROYABLE, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY,
+        CKA.WRAP, CKA.UNWRAP, CKA.DERIVE, CKA.WRAP_WITH_TRUSTED, CKA.TRUSTED, CKA.LOCAL, CKA.ALWAYS_SENSITIVE,
+        CKA.NEVER_EXTRACTABLE, CKA.KEY_GEN_MECHANISM, CKA.ALWAYS_AUTHENTICATE, CKA.START_DATE, CKA.END_DATE,
+        CKA.WRAP_TEMPLATE, CKA.UNWRAP_TEMPLATE, CKA.ALLOWED_MECHANISMS,
     )
 )  # fmt: skip
 _USES = (CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.WRAP, CKA.UNWRAP, CKA.DERIVE)
@@ -129,7 +129,9 @@ def _shown(kind: int, value: Value) -> object:
         return value.hex() if kind not in (CKA.START_DATE, CKA.END_DATE) else value.decode("ascii", "backslashreplace")
     if isinstance(value, tuple):
         return [name_of(CKM, number) for number in value]
-    names = {CKA.CLASS: CKO, CKA.KEY_TYPE: CKK, CKA.KEY_GEN_MECHANISM: CKM}.get(CKA(kind)) if kind in list(CKA) else None
+    names = (
+        {CKA.CLASS: CKO, CKA.KEY_TYPE: CKK, CKA.KEY_GEN_MECHANISM: CKM}.get(CKA(kind)) if kind in list(CKA) else None
+    )
     return name_of(names, value) if names is not None and isinstance(value, int) else value
 
 

@@ -126,7 +126,9 @@ def _checked(uri: Pkcs11Uri) -> Pkcs11Uri:
             hint="put the PIN in a file with mode 600 and use pin-source=FILE or --pin-file, or set PKCS11_PIN",
         )
     if uri.module_name is not None:
-        raise UsageError("module-name is not looked up here", hint="give the library's path with module-path or --module")
+        raise UsageError(
+            "module-name is not looked up here", hint="give the library's path with module-path or --module"
+        )
     if uri.slot_manufacturer is not None:
         raise UsageError("slot-manufacturer is not compared here", hint="name the token with token= or serial=")
     return uri

@@ -63,8 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments, by default those of the process.
 
-    Returns: 0 done; 1 the token refused or failed; 2 usage; 3 bad input; 4 refused by policy; 5 module, token or login not
-        available; 130 interrupted.
+    Returns: 0 done; 1 the token refused or failed; 2 usage; 3 bad input; 4 refused by policy; 5 module, token or login
+        not available; 130 interrupted.
     """
     settings = Settings()
     color = False if os.environ.get("NO_COLOR") else None

@@ -6,11 +6,10 @@ The keys and KEKs are session objects made for the trial, and removed after it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from hsmbridge.codes import CKA, CKK, CKO
 from hsmbridge.destruction import Ours
-from hsmbridge.dialects import Dialect
 from hsmbridge.errors import HsmbridgeError
 from hsmbridge.generation import generate_kek, generate_key
 from hsmbridge.keyspec import parse_keyspec, usage_of
@@ -19,6 +18,7 @@ from hsmbridge.unwrapping import KeyRequest, unwrap
 from hsmbridge.wrapping import wrap
 
 if TYPE_CHECKING:
+    from hsmbridge.dialects import Dialect
     from hsmbridge.keyspec import KeySpec
     from hsmbridge.objects import Object
     from hsmbridge.token import Token
@@ -69,7 +69,7 @@ class Matrix:
         self._points: dict[str, bytes] = {}
         self._keks: dict[bool, tuple[Object, Object] | str] = {}
 
-    def __enter__(self) -> Matrix:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,7 +95,13 @@ class Matrix:
         request = KeyRequest(
             cls=spec.cls,
             key_type=spec.key_type,
-            template={CKA.TOKEN: False, CKA.PRIVATE: True, CKA.SENSITIVE: True, CKA.EXTRACTABLE: False, **usage_of(spec)},
+            template={
+                CKA.TOKEN: False,
+                CKA.PRIVATE: True,
+                CKA.SENSITIVE: True,
+                CKA.EXTRACTABLE: False,
+                **usage_of(spec),
+            },
             size=None if spec.is_pair else spec.bits // 8,
             ec_point=self._points.get(key_type, b""),
         )

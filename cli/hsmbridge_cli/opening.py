@@ -1,7 +1,7 @@
 """From the settings to a token that is logged in.
 
-Said on the command line beats what a URI says only where both say the same: two answers to "which token?" are an error, since the
-wrong one would be the wrong key. The environment fills in what neither says.
+Options and URIs must agree: two answers to "which token?" are an error, since the wrong one would mean the wrong key. The
+environment fills in what neither says.
 """
 
 from __future__ import annotations

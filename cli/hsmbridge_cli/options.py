@@ -78,10 +78,16 @@ def _option(*names: str, **attrs: Any) -> Callable[[_F], _F]:  # noqa: ANN401 - 
 
 _OPTIONS = (
     _option("--module", metavar="PATH", help="PKCS#11 module [env: PKCS11_MODULE]."),
-    _option("--module-args", metavar="TEXT", help="Its C_Initialize string, which NSS needs [env: PKCS11_MODULE_ARGS]."),
+    _option(
+        "--module-args", metavar="TEXT", help="Its C_Initialize string, which NSS needs [env: PKCS11_MODULE_ARGS]."
+    ),
     _option("--token-label", "--token", "token_label", metavar="L", help="Token by label [env: PKCS11_TOKEN_LABEL]."),
     _option("--uri", metavar="URI", help="Token, module-path and pin-source as an RFC 7512 URI."),
-    _option("--pin-file", metavar="FILE", help="File with the PIN, mode 600; - reads standard input [env: PKCS11_PIN]."),
+    _option(
+        "--pin-file", metavar="FILE", help="File with the PIN, mode 600; - reads standard input [env: PKCS11_PIN]."
+    ),
     _option("--json", is_flag=True, help="One JSON document on standard output."),
-    _option("-v", "--verbose", "verbosity", count=True, help="Say what is done; -vv adds tracebacks to internal errors."),
+    _option(
+        "-v", "--verbose", "verbosity", count=True, help="Say what is done; -vv adds tracebacks to internal errors."
+    ),
 )

@@ -10,6 +10,7 @@ import binascii
 import os
 import stat
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmbridge.codes import CKK
@@ -105,8 +106,8 @@ def destroy_key_file(path: str) -> None:
             os.fsync(descriptor)
             file.truncate(0)
             os.fsync(descriptor)
-        os.unlink(path)
-        directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
+        Path(path).unlink()
+        directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise _unusable(path, error) from None
     try:
@@ -152,9 +153,17 @@ def _private_type(key: PrivateKeyTypes) -> str:
 
 def _raw(data: bytes, spec: KeySpec) -> str:
     if spec.is_pair:
-        raise UsageError(f"a raw file holds no {spec} key", hint="private keys come as PKCS#8 or JWK, without --key-type")
-    if not data or (spec.bits and len(data) != spec.bits // 8) or (spec.key_type == CKK.AES and len(data) not in (16, 24, 32)):
-        raise InputError(f"{len(data)} bytes are no {spec} key", hint="check --key-type; a raw file is the key and nothing else")
+        raise UsageError(
+            f"a raw file holds no {spec} key", hint="private keys come as PKCS#8 or JWK, without --key-type"
+        )
+    if (
+        not data
+        or (spec.bits and len(data) != spec.bits // 8)
+        or (spec.key_type == CKK.AES and len(data) not in (16, 24, 32))
+    ):
+        raise InputError(
+            f"{len(data)} bytes are no {spec} key", hint="check --key-type; a raw file is the key and nothing else"
+        )
     return str(KeySpec(key_type=spec.key_type, bits=8 * len(data)))
 
 

@@ -103,7 +103,8 @@ def describe_opaque(data: bytes) -> dict[str, object]:
         "signed": blob.signed is not None,
         "sender": clear.sender.hex(),
         "recipients": [
-            {"algorithm": str(recipient.algorithm), "kid": recipient.kid.hex()} for recipient in blob.encrypted.recipients
+            {"algorithm": str(recipient.algorithm), "kid": recipient.kid.hex()}
+            for recipient in blob.encrypted.recipients
         ],
         "bytes": len(data),
     }

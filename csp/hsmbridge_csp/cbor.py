@@ -1,7 +1,8 @@
 """Deterministic CBOR, and a validator that lets nothing else through.
 
-cbor2 reads more than we want (trailing bytes, duplicate keys, dates, shared values) and its ``canonical`` sorts map keys by length
-first, which is not RFC 8949's order. So a byte-level pass runs before it, and what it reads must encode to the same bytes.
+cbor2 reads more than we want (trailing bytes, duplicate keys, dates, shared values) and its ``canonical`` sorts map
+keys by length first, which is not RFC 8949's order. So a byte-level pass runs before it, and what it reads must
+encode to the same bytes.
 
 Source: RFC 8949 sections 3 and 4.2.1 (core deterministic encoding).
 """

@@ -1,7 +1,7 @@
 """The clear part of a blob: what anybody may read and nobody may change.
 
-It stands in the protected header of the COSE_Encrypt, under private labels that ``crit`` lists, so that no other program takes
-the blob for something that it understands.
+It stands in the protected header of the COSE_Encrypt, under private labels that ``crit`` lists, so that no other
+program takes the blob for something that it understands.
 
 Source: docs/blob-format.md; RFC 9052 section 3.1 (crit, content type).
 """
@@ -97,7 +97,8 @@ class ClearPart:
         """Parse the protected header.
 
         Raises:
-            BlobError: unknown version, algorithm or critical label, a missing field, one too many, or of the wrong type.
+            BlobError: unknown version, algorithm or critical label, a missing field, one too many, or of the wrong
+            type.
         """
         header = cbor.decode(protected)
         if not isinstance(header, dict):
@@ -108,7 +109,12 @@ class ClearPart:
             raise _bad(f"version {header.get(Label.VERSION)!r} of the format is not known", NTE.BAD_VER)
         if header.get(Header.CRIT) != sorted((int(label) for label in Label), reverse=True):
             raise _bad("it names critical labels that are not known", NTE.BAD_VER)
-        if header.get(Header.CONTENT_TYPE) != CONTENT_TYPE or set(header) != {Header.ALG, Header.CRIT, Header.CONTENT_TYPE, *Label}:
+        if header.get(Header.CONTENT_TYPE) != CONTENT_TYPE or set(header) != {
+            Header.ALG,
+            Header.CRIT,
+            Header.CONTENT_TYPE,
+            *Label,
+        }:
             raise _bad("its header has fields too many or too few")
         return cls._from(header)
 

@@ -1,7 +1,7 @@
 """Content keys: AES-256-GCM over the key record, in this process or in the token.
 
-A FIPS token lets no known bytes in and none out, and a KEK with CKA_UNWRAP_TEMPLATE makes what it unwraps unreadable: there the
-content key is a sensitive object and the token itself runs GCM.
+A FIPS token lets no known bytes in and none out, and a KEK with CKA_UNWRAP_TEMPLATE makes what it unwraps unreadable:
+there the content key is a sensitive object and the token itself runs GCM.
 
 Source: NIST SP 800-38D; PKCS#11 v3.1 section 6.13.3 (CKM_AES_GCM); RFC 9053 section 4.1.
 """

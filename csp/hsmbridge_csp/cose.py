@@ -14,7 +14,7 @@ from typing import Any
 from hsmbridge_csp import cbor
 from hsmbridge_csp.errors import NTE, BlobError
 
-__all__ = ["Algorithm", "CoseEncrypt", "CoseRecipient", "CoseSign1", "Header", "TAG_ENCRYPT", "TAG_SIGN1"]
+__all__ = ["TAG_ENCRYPT", "TAG_SIGN1", "Algorithm", "CoseEncrypt", "CoseRecipient", "CoseSign1", "Header"]
 
 TAG_ENCRYPT = b"\xd8\x60"
 """The encoding of CBOR tag 96 (RFC 9052 section 2, table 1)."""
@@ -115,11 +115,16 @@ class CoseEncrypt:
             BlobError: not one, or not of the exact shape that a blob has.
         """
         match _decode_tagged(data, TAG_ENCRYPT):
-            case [bytes() as protected, {Header.IV: bytes() as iv} as unprotected, bytes() as ciphertext, [*recipients]]:
+            case [
+                bytes() as protected,
+                {Header.IV: bytes() as iv, **more},
+                bytes() as ciphertext,
+                [*recipients],
+            ]:
                 pass
             case _:
                 raise BlobError("not a COSE_Encrypt of a blob", nte=NTE.BAD_DATA, hint=_HINT)
-        if len(unprotected) != 1 or len(iv) != IV_SIZE or len(ciphertext) < TAG_SIZE or not recipients:
+        if more or len(iv) != IV_SIZE or len(ciphertext) < TAG_SIZE or not recipients:
             raise BlobError("the COSE_Encrypt does not have a blob's shape", nte=NTE.BAD_DATA, hint=_HINT)
         _header_map(protected)
         return cls(
@@ -165,11 +170,16 @@ class CoseSign1:
             BlobError: not one, or not of the exact shape that a blob has.
         """
         match _decode_tagged(data, TAG_SIGN1):
-            case [bytes() as protected, {Header.KID: bytes() as kid} as unprotected, bytes() as payload, bytes() as signature]:
+            case [
+                bytes() as protected,
+                {Header.KID: bytes() as kid, **more},
+                bytes() as payload,
+                bytes() as signature,
+            ]:
                 pass
             case _:
                 raise BlobError("not a COSE_Sign1 of a blob", nte=NTE.BAD_DATA, hint=_HINT)
-        if len(unprotected) != 1 or set(_header_map(protected)) != {Header.ALG}:
+        if more or set(_header_map(protected)) != {Header.ALG}:
             raise BlobError("the COSE_Sign1 does not have a blob's shape", nte=NTE.BAD_DATA, hint=_HINT)
         return cls(protected=protected, kid=kid, payload=payload, signature=signature)
 
@@ -180,7 +190,10 @@ def enc_structure(protected: bytes, external_aad: bytes, context: str = "Encrypt
 
 
 def _decode_tagged(data: bytes, tag: bytes) -> object:
-    """Decode what is behind a tag; the validator lets no tag through, so the one that belongs here is taken off first."""
+    """Decode what is behind a tag.
+
+    The validator lets no tag through, so the one that belongs here is taken off first.
+    """
     return cbor.decode(data[len(tag) :]) if data.startswith(tag) else None
 
 

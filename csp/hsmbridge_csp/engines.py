@@ -1,14 +1,14 @@
 """Where a block cipher runs: in this process, or in the token.
 
-An engine holds no state. It is told the register, transforms whole blocks or a run of a stream mode, and forgets. So the state
-of a key in use is always the one that :mod:`hsmbridge_csp.stream` has, whoever computes.
+An engine holds no state. It is told the register, transforms whole blocks or a run of a stream mode, and forgets. So
+the state of a key in use is always the one that :mod:`hsmbridge_csp.stream` has, whoever computes.
 
 Source: NIST SP 800-38A; PKCS#11 v3.1 sections 6.13 (AES) and 6.15 (DES3).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hsmbridge.codes import CKM
 from hsmbridge.mechanism import Mechanism
@@ -51,16 +51,17 @@ class SoftwareEngine:
         from cryptography.hazmat.primitives import ciphers  # noqa: PLC0415
         from cryptography.hazmat.primitives.ciphers import algorithms, modes  # noqa: PLC0415
 
-        algorithm = algorithms.AES(self._key) if self.cipher is Cipher.AES else old.TripleDES(self._key)
-        chosen = {
-            Mode.ECB: lambda: modes.ECB(),
-            Mode.CBC: lambda: modes.CBC(register),
-            Mode.CTR: lambda: modes.CTR(register),
-            Mode.OFB: lambda: old_modes.OFB(register),
-            Mode.CFB8: lambda: old_modes.CFB8(register),
-            Mode.CFB128: lambda: old_modes.CFB(register),
-        }[mode]()
-        both = ciphers.Cipher(algorithm, chosen)
+        tdes = self.cipher is Cipher.TDES
+        algorithm: ciphers.CipherAlgorithm = old.TripleDES(self._key) if tdes else algorithms.AES(self._key)  # type: ignore[arg-type]
+        chosen: modes.Mode = {
+            Mode.ECB: lambda _: modes.ECB(),  # noqa: S305 - one of the modes whose state we carry
+            Mode.CBC: modes.CBC,
+            Mode.CTR: modes.CTR,
+            Mode.OFB: old_modes.OFB,
+            Mode.CFB8: old_modes.CFB8,
+            Mode.CFB128: old_modes.CFB,
+        }[mode](register)
+        both: ciphers.Cipher[Any] = ciphers.Cipher(algorithm, chosen)
         context = both.encryptor() if direction is Direction.ENCRYPT else both.decryptor()
         return context.update(data) + context.finalize()
 
@@ -94,11 +95,11 @@ class TokenEngine:
         """
         number = _MECHANISMS.get((self.cipher, mode))
         if number is None:
-            raise KeyStateError(f"{mode} with a token key is not supported", hint="use ECB or CBC with a key in a token")
+            raise KeyStateError(
+                f"{mode} with a token key is not supported", hint="use ECB or CBC with a key in a token"
+            )
         mechanism = Mechanism(number, None if mode is Mode.ECB else register)
         calls = self._key.token.calls
         operation = calls.encrypt if direction is Direction.ENCRYPT else calls.decrypt
         with self._key.token.sessions as session:
             return operation(session, mechanism, self._key.handle, data)
-
-

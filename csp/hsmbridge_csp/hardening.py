@@ -1,7 +1,7 @@
 """No core file of a process that holds keys or PINs.
 
-Source: setrlimit(2) RLIMIT_CORE; prctl(2) PR_SET_DUMPABLE, which also keeps other processes of the same user from reading our
-memory through ptrace and /proc.
+Source: setrlimit(2) RLIMIT_CORE; prctl(2) PR_SET_DUMPABLE, which also keeps other processes of the same user from
+reading our memory through ptrace and /proc.
 """
 
 from __future__ import annotations

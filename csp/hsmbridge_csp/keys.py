@@ -8,14 +8,13 @@ Source: CryptoAPI HCRYPTKEY, CryptEncrypt, CryptDecrypt, CryptDestroyKey; docs/r
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from hsmbridge.codes import CKK, CKO, name_of
 from hsmbridge.destruction import destroy_session_key
 from hsmbridge.errors import HardwareKeyError
 from hsmbridge.residency import Classification, Residency, classify
+from hsmbridge_csp.disposition import Disposition, Outcome
 from hsmbridge_csp.engines import Engine, SoftwareEngine, TokenEngine
 from hsmbridge_csp.errors import NTE, BadKeyError, BadLengthError, KeyStateError, PermissionDeniedError
 from hsmbridge_csp.modes import BLOCK_SIZE, Cipher, Direction, Mode
@@ -25,32 +24,10 @@ from hsmbridge_csp.stream import CipherState, CipherStream
 if TYPE_CHECKING:
     from hsmbridge.objects import Object
 
-__all__ = ["Disposition", "Key", "Outcome", "SoftwareKey", "TokenKey"]
+__all__ = ["Key", "SoftwareKey", "TokenKey"]
 
 _SIZES = {Cipher.AES: (16, 24, 32), Cipher.TDES: (24,)}
 _CIPHERS = {CKK.AES: Cipher.AES, CKK.DES3: Cipher.TDES}
-
-
-class Outcome(StrEnum):
-    """What became of a key at the source."""
-
-    DESTROYED = "destroyed"
-    RETAINED = "retained"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Disposition:
-    """The answer of ``destroy_key``.
-
-    Attributes:
-        outcome: destroyed, or retained because it lives in hardware or may do so.
-        residency: where its only copy lived.
-        evidence: what says so.
-    """
-
-    outcome: Outcome
-    residency: Residency
-    evidence: tuple[str, ...]
 
 
 class Key(ABC):
@@ -84,7 +61,10 @@ class Key(ABC):
         return self._run(Permission.ENCRYPT, Direction.ENCRYPT, data, final=final)
 
     def decrypt(self, data: bytes, *, final: bool = False) -> bytes:
-        """Decrypt the next piece of a stream (CryptDecrypt); errors as :meth:`encrypt`, and NTE_BAD_DATA for wrong padding."""
+        """Decrypt the next piece of a stream (CryptDecrypt).
+
+        Errors as :meth:`encrypt`, and NTE_BAD_DATA for wrong padding.
+        """
         return self._run(Permission.DECRYPT, Direction.DECRYPT, data, final=final)
 
     def _run(self, needed: Permission, direction: Direction, data: bytes, *, final: bool) -> bytes:

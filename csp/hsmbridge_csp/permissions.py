@@ -25,11 +25,6 @@ class Permission(IntFlag):
 
 
 DEFAULT = (
-    Permission.ENCRYPT
-    | Permission.DECRYPT
-    | Permission.EXPORT
-    | Permission.READ
-    | Permission.WRITE
-    | Permission.MAC
+    Permission.ENCRYPT | Permission.DECRYPT | Permission.EXPORT | Permission.READ | Permission.WRITE | Permission.MAC
 )
 """What a new session key may: everything but wrapping other keys, which is a KEK's business alone."""

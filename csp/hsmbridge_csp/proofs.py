@@ -1,7 +1,7 @@
 """Proof that a private key in the token belongs to a public key: it signs, somebody else's code verifies.
 
-Source: PKCS#11 v3.1 sections 6.1.9 (RSA PKCS #1 v1.5 with SHA-256), 6.3.12 (ECDSA: r and s, each of the curve's size) and
-6.3.16 (EdDSA).
+Source: PKCS#11 v3.1 sections 6.1.9 (RSA PKCS #1 v1.5 with SHA-256), 6.3.12 (ECDSA: r and s, each of the curve's size)
+and 6.3.16 (EdDSA).
 """
 
 from __future__ import annotations

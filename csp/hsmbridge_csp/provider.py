@@ -1,7 +1,7 @@
 """The provider: CryptoAPI's key verbs on a PKCS#11 token, or on no token at all.
 
-Source: CryptoAPI CryptAcquireContext, CryptGenKey, CryptExportKey, CryptImportKey, CryptDestroyKey; the procedure "Crossing
-Process Boundaries" of Windows' Schannel CSPs; docs/cryptoapi.md.
+Source: CryptoAPI CryptAcquireContext, CryptGenKey, CryptExportKey, CryptImportKey, CryptDestroyKey; the procedure
+"Crossing Process Boundaries" of Windows' Schannel CSPs; docs/cryptoapi.md.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from hsmbridge.objects import Object, find_key
 from hsmbridge_csp.blob import Blob
 from hsmbridge_csp.clearpart import BLOB_ID_SIZE, ClearPart, Purpose
 from hsmbridge_csp.errors import KeyStateError, PermissionDeniedError
-from hsmbridge_csp.keys import Disposition, Key, SoftwareKey, TokenKey
-from hsmbridge_csp.modes import Cipher
+from hsmbridge_csp.keys import Key, SoftwareKey, TokenKey
 from hsmbridge_csp.permissions import Permission
 from hsmbridge_csp.randomness import random_bytearray
 from hsmbridge_csp.recipients import TokenKek
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hsmbridge.token import Token
+    from hsmbridge_csp.disposition import Disposition
+    from hsmbridge_csp.modes import Cipher
 
 __all__ = ["Provider"]
 
@@ -76,8 +77,8 @@ class Provider:
             key: the key; a move freezes it.
             kek: for whom it is sealed.
             purpose: copy, or move.
-            by_reference: leave the key in its token; None decides: by value what lives in software, by reference what lives in
-                hardware.
+            by_reference: leave the key in its token; None decides: by value what lives in software, by reference what
+                lives in hardware.
 
         Raises:
             KeyStateError: a nonce-bearing encryptor to be copied, or a key that can go neither way.

@@ -5,6 +5,8 @@ Source: getrandom(2) by way of /dev/urandom, which is the way that fills a buffe
 
 from __future__ import annotations
 
+from pathlib import Path
+
 __all__ = ["random_bytearray"]
 
 
@@ -15,7 +17,7 @@ def random_bytearray(size: int) -> bytearray:
         OSError: the system gives none.
     """
     buffer = bytearray(size)
-    with open("/dev/urandom", "rb", buffering=0) as source:
+    with Path("/dev/urandom").open("rb", buffering=0) as source:
         filled = source.readinto(buffer)
     if filled != size:
         raise OSError("the system gave too few random bytes")

@@ -18,7 +18,7 @@ from hsmbridge.kek import Purpose as KekPurpose
 from hsmbridge.kek import check_kek
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.probe import probe
-from hsmbridge.template import PackedTemplate
+from hsmbridge.template import PackedTemplate, Template
 from hsmbridge.unwrapping import KeyRequest, Unwrapper
 from hsmbridge.wrapping import Wrapper
 from hsmbridge_csp.content import CONTENT_KEY_SIZE, ContentKey, SoftwareContentKey, TokenContentKey
@@ -33,8 +33,8 @@ __all__ = ["Opener", "Sealer", "TokenKek"]
 
 _ID = AttributeQuery((CKA.ID,))
 
-_ENTERED = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ENCRYPT: False, CKA.DECRYPT: False}
-_GENERATED = {
+_ENTERED: Template = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ENCRYPT: False, CKA.DECRYPT: False}
+_GENERATED: Template = {
     CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: CKK.AES, CKA.TOKEN: False, CKA.VALUE_LEN: CONTENT_KEY_SIZE,
     CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ENCRYPT: True, CKA.DECRYPT: False,
 }  # fmt: skip
@@ -144,7 +144,7 @@ class TokenKek:
         return recipient.kid == self.fingerprint
 
     def open(self, recipient: CoseRecipient, ours: Ours | None) -> ContentKey:
-        """Unwrap the content key, readable for this process or, where the token or the KEK forbids that, for decryption only.
+        """Unwrap the content key: readable, or for decryption only where the token or the KEK forbids that.
 
         Raises:
             KekError: the blob is for another KEK, or this one is not safe.

@@ -1,7 +1,8 @@
 """Keys by reference: the key stays in its token, the blob says how to find it and how to know that it is that key.
 
-CryptoAPI's own rule for a provider that cannot export: the blob "might only contain the index of a key register". A label or an
-index can be given to another key meanwhile, so the record holds the answer to a random challenge, and import asks again.
+CryptoAPI's own rule for a provider that cannot export: the blob "might only contain the index of a key register". A
+label or an index can be given to another key meanwhile, so the record holds the answer to a random challenge, and
+import asks again.
 
 Source: RFC 7512 (where); PKCS#11 v3.1 section 4.4 (CKA_UNIQUE_ID); docs/blob-format.md.
 """
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from hsmbridge.attributes import Attributes
     from hsmbridge.objects import Object
+    from hsmbridge.template import Template
     from hsmbridge.token import Token
 
 __all__ = ["find_referenced", "make_reference"]
@@ -82,7 +84,7 @@ def make_reference(key: Object) -> dict[int, Any]:
     if found.flag(CKA.TOKEN) is not True:
         raise KeyStateError(
             f"{key.identity} is a session object: no other process can see it",
-            hint="a non-extractable session key can go neither by value nor by reference; generate it as a token object",
+            hint="a non-extractable session key can go neither by value nor by reference; make it a token object",
         )
     proof, challenge, answer = _prove(key, found)
     token = key.token
@@ -111,7 +113,7 @@ def find_referenced(token: Token, reference: Mapping[int, Any]) -> Object:
         NotFoundError: another token, or no object that passes the proof.
     """
     try:
-        wanted = {
+        wanted: Template = {
             CKA.CLASS: _number(reference, Label.CLASS),
             CKA.KEY_TYPE: _number(reference, Label.KEY_TYPE),
             CKA.ID: _bytes(reference, Label.ID),
@@ -155,7 +157,8 @@ def _prove(key: Object, found: Attributes) -> tuple[Proof, bytes, bytes]:
         except Pkcs11Error:
             continue
     raise KeyStateError(
-        f"{key.identity} can do nothing by which it could be recognised", hint="its usage must allow one of ENCRYPT, DECRYPT, SIGN, WRAP"
+        f"{key.identity} can do nothing by which it could be recognised",
+        hint="its usage must allow one of ENCRYPT, DECRYPT, SIGN, WRAP",
     )
 
 

@@ -1,10 +1,12 @@
 """Running states as they stand in a key record.
 
-Source: docs/blob-format.md; CryptoAPI's notion of state: "all persisted values associated with a key" (IV, feedback, …).
+Source: docs/blob-format.md; CryptoAPI's notion of state: "all persisted values associated with a key" (IV, feedback,
+…).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -48,29 +50,28 @@ def cipher_state_from(fields: Mapping[int, Any], cipher: Cipher) -> CipherState:
         BlobError: it does not.
     """
     match dict(fields):
-        case {Label.MODE: str() as mode, Label.IV: bytes() as iv, Label.PADDING: str() as padding, **rest}:
-            pass
-        case _:
-            raise _bad()
-    match rest:
-        case {}if not rest:
-            direction, register, tail = None, b"", b""
-        case {Label.DIRECTION: str() as direction, Label.REGISTER: bytes() as register, Label.TAIL: bytes() as tail, **more} if not more:
+        case {Label.MODE: str() as mode, Label.IV: bytes() as iv, Label.PADDING: str() as padding, **running}:
             pass
         case _:
             raise _bad()
     try:
-        state = CipherState(
-            mode=Mode(mode),
-            iv=iv,
-            padding=Padding(padding),
-            direction=Direction(direction) if direction is not None else None,
-            register=register,
-            tail=tail,
-        )
+        idle = CipherState(mode=Mode(mode), iv=iv, padding=Padding(padding))
+        state = replace(idle, **_running(running)) if running else idle
     except ValueError:
         raise _bad() from None
     return state.check(cipher)
+
+
+def _running(fields: dict[Any, Any]) -> dict[str, Any]:
+    match fields:
+        case {
+            Label.DIRECTION: str() as direction,
+            Label.REGISTER: bytes() as register,
+            Label.TAIL: bytes() as tail,
+            **unknown,
+        } if not unknown:
+            return {"direction": Direction(direction), "register": register, "tail": tail}
+    raise _bad()
 
 
 def _bad() -> BlobError:

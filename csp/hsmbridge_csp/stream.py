@@ -29,9 +29,10 @@ class CipherState:
         padding: KP_PADDING, for ECB and CBC.
         direction: what the running stream does; None between streams.
         register: feedback register, or the counter block of the current block; one block (empty for ECB).
-        tail: of the current block, what is needed to go on inside it, less than one block: input not yet processed (ECB, CBC; when
-            decrypting with padding up to one whole block, the one held back), ciphertext so far (CFB128), or as many bytes as
-            were used of the keystream block (CTR, OFB: their number alone matters in CTR; in OFB they are the keystream).
+        tail: of the current block, what is needed to go on inside it, less than one block: input not yet processed
+            (ECB, CBC; when decrypting with padding up to one whole block, the one held back), ciphertext so far
+            (CFB128), or as many bytes as were used of the keystream block (CTR, OFB: their number alone matters in
+            CTR; in OFB they are the keystream).
     """
 
     mode: Mode
@@ -95,7 +96,8 @@ class CipherStream:
         state = self.state
         if state.direction not in (None, direction):
             raise KeyStateError(
-                f"the key is in the middle of a stream to {state.direction}", hint="end the stream with final=True first"
+                f"the key is in the middle of a stream to {state.direction}",
+                hint="end the stream with final=True first",
             )
         if state.direction is None:
             state = replace(state, direction=direction, register=state.iv, tail=b"")
@@ -130,7 +132,9 @@ class CipherStream:
         gap = output[-1]
         if not 1 <= gap <= self._block or output[-gap:] != bytes([gap]) * gap:
             raise CspError(
-                "the padding of the last block is wrong", nte=NTE.BAD_DATA, hint="the data are damaged, or under another key"
+                "the padding of the last block is wrong",
+                nte=NTE.BAD_DATA,
+                hint="the data are damaged, or under another key",
             )
         return output[:-gap]
 

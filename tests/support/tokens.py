@@ -211,7 +211,7 @@ def token_pair(token: Token) -> Object:
     label = "pair of the tests"
     found = token.find({CKA.CLASS: CKO.PRIVATE_KEY, CKA.TOKEN: True, CKA.LABEL: label})
     use = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False}
-    return found[0] if found else generate_key(token, parse_keyspec("rsa:2048"), use, {CKA.VERIFY: True})
+    return found[0] if found else generate_key(token, parse_keyspec("rsa:2048"), use)
 
 
 def token_key(token: Token) -> Object:

@@ -55,7 +55,7 @@ def test_an_extractable_session_key_is_software(token: Token) -> None:
     assert found.is_software
     assert found.evidence[:2] == ("CKA_TOKEN=false", "CKA_EXTRACTABLE=true")
     assert found.evidence[2] in ("CKA_DESTROYABLE=true", "CKA_DESTROYABLE not readable: CKR_ATTRIBUTE_TYPE_INVALID")
-    assert found.reason == "an extractable session object: CKA_TOKEN=false"
+    assert found.reason.startswith("an extractable session object")
 
 
 def test_a_token_key_is_hardware(token: Token) -> None:

@@ -45,13 +45,14 @@ _NAMES = {
 )
 @click.pass_obj
 def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int:
-    """Hand three keys from a secure process to an application process.
+    r"""Hand three keys from a secure process to an application process.
 
-    Each key is stopped in the middle of a stream and finished by the other process; then the software copies are destroyed at
-    the source, and the key in the token is recognised and left alone. openssl and pkcs11-tool judge the streams.
+    Each key is stopped in the middle of a stream and finished by the other process; then the software copies are
+    destroyed at the source, and the key in the token is recognised and left alone. openssl and pkcs11-tool judge the
+    streams.
 
-    Without --module it makes a throw-away SoftHSM token in a private directory. With --module and --token-label it uses your
-    token and removes the keys that it made there.
+    Without --module it makes a throw-away SoftHSM token in a private directory. With --module and --token-label it
+    uses your token and removes the keys that it made there.
 
     \b
     Examples:
@@ -59,9 +60,10 @@ def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int
       hsmbridge demo --keep /tmp/demo
       hsmbridge demo --json
     """
+    from hsmbridge_csp.hardening import disable_core_dumps
+
     from hsmbridge_cli.demo.director import direct
     from hsmbridge_cli.demo.director import keep as keep_secrets
-    from hsmbridge_csp.hardening import disable_core_dumps
 
     disable_core_dumps()
     with _directory(keep) as directory:
@@ -131,7 +133,10 @@ def _directory(keep: Path | None) -> Iterator[Path]:
 
 
 def _config(settings: Settings, directory: Path, *, keep: bool) -> Config:
-    """Use the token that was named on the command line, or make one. The environment is not asked: a demo makes keys."""
+    """Use the token that was named on the command line, or make one.
+
+    The environment is not asked: a demo makes keys.
+    """
     from hsmbridge.errors import UsageError
     from hsmbridge.pin import Pin, resolve_pin
     from hsmbridge_cli.demo.script import Config

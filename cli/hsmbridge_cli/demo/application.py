@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import sys
 from typing import TYPE_CHECKING
 
-from hsmbridge.codes import CKO
-from hsmbridge.destruction import Ours
-from hsmbridge.objects import find_key
-from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token
 from hsmbridge_csp.hardening import disable_core_dumps
 from hsmbridge_csp.keys import TokenKey
 from hsmbridge_csp.provider import Provider
+
+from hsmbridge.codes import CKO
+from hsmbridge.destruction import Ours
+from hsmbridge.objects import find_key
+from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token, tell_parent
 
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
@@ -27,7 +27,8 @@ _TIMEOUT = 60.0
 def main() -> None:
     """Run the application process; the report goes to standard output as JSON.
 
-    A key that came by value out of the token is kept as a token object here, so that other programs can judge it afterwards.
+    A key that came by value out of the token is kept as a token object here, so that other programs can judge it
+    afterwards.
     """
     disable_core_dumps()
     config = Config.from_stdin()
@@ -38,7 +39,7 @@ def main() -> None:
         listener.bind(config.socket_path)
         listener.listen(1)
         listener.settimeout(_TIMEOUT)
-        print(json.dumps({"listening": True}), flush=True)
+        tell_parent({"listening": True})
         connection, _ = listener.accept()
         with connection:
             frames = Frames(connection)
@@ -50,7 +51,7 @@ def main() -> None:
         plain, cipher = files_of(config.directory, name)
         with cipher.open("ab") as stream:
             stream.write(key.encrypt(plain.read_bytes()[PAUSE_AT:], final=True))
-    print(json.dumps({"pid": os.getpid()}), flush=True)
+    tell_parent({"pid": os.getpid()})
     sys.stdin.read()  # until the judges are done
     if not config.keep:
         _remove_arrivals(provider, keys)

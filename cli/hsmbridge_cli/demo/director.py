@@ -59,8 +59,7 @@ class Outcome:
     def ok(self) -> bool:
         """Whether every stream went on as if its key had never moved, and every key ended as it should."""
         return all(
-            key["state_continued"]
-            and key["source"] == ("destroyed" if key["residency"] == "software" else "retained")
+            key["state_continued"] and key["source"] == ("destroyed" if key["residency"] == "software" else "retained")
             for key in self.keys
         ) and len(self.keys) == len(_NAMES)
 
@@ -78,7 +77,8 @@ def direct(config: Config, judge_module: str) -> Outcome:
         files_of(config.directory, name)[0].write_bytes(secrets.token_bytes(_PLAINTEXT_BYTES))
     token, aes = open_token(config), parse_keyspec("aes:256")
     with Ours(token) as ours:
-        # No CKA_UNWRAP_TEMPLATE: the session key must arrive as extractable as it left, or it would not be in the same state.
+        # No CKA_UNWRAP_TEMPLATE: the session key must arrive as extractable as it left, or it would not be in the
+        # same state.
         kek = ours.take(generate_kek(token, aes, label=config.label("kek"), unwrap_template=False))
         key = ours.take(generate_key(token, aes, {CKA.TOKEN: True, CKA.LABEL: config.label("token"), **usage_of(aes)}))
         with _process("application", config) as application:
@@ -109,7 +109,7 @@ def _id_of(token: Token, config: Config, name: str) -> bytes:
 @contextmanager
 def _process(name: str, config: Config) -> Iterator[subprocess.Popen[str]]:
     """Start one of the two processes; at the end let it go, and end it if it does not."""
-    process = subprocess.Popen(
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module
         [sys.executable, "-m", f"hsmbridge_cli.demo.{name}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

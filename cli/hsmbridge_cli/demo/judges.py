@@ -1,6 +1,7 @@
 """Who judges the demo: programs that are not hsmbridge.
 
-Each judgment decrypts a stream that two processes wrote, with the key as the judge has it, and compares it with what went in.
+Each judgment decrypts a stream that two processes wrote, with the key as the judge has it, and compares it with what
+went in.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ def _openssl(config: Config, name: str) -> Judgment:
     # openssl takes a key in argv only. This one is of no use to anybody: its stream has ended.
     arguments = [program, "enc", "-d", "-aes-256-cbc", "-K", config.software_key, "-iv", _ZERO_IV, "-in", str(cipher)]
     right = _decrypts(config, name, arguments)
-    command = f"openssl enc -d -aes-256-cbc -K $(cat software.key) -iv {_ZERO_IV} -in {name}.cipher | cmp - {name}.plain"
+    command = (
+        f"openssl enc -d -aes-256-cbc -K $(cat software.key) -iv {_ZERO_IV} -in {name}.cipher | cmp - {name}.plain"
+    )
     return Judgment(judge="openssl", right=right, command=command)
 
 
@@ -76,11 +79,13 @@ def _pkcs11_tool(config: Config, name: str, key_id: bytes, module: str) -> Judgm
     right = output.is_file() and output.read_bytes() == files_of(config.directory, name)[0].read_bytes()
     prefix = "PKCS11_PIN=$(cat pin) " + ("SOFTHSM2_CONF=softhsm2.conf " if "SOFTHSM2_CONF" in os.environ else "")
     shown = " ".join([*common, *what, f"--input-file {name}.cipher --output-file {name}.judged"])
-    return Judgment(judge="pkcs11-tool", right=right, command=f"{prefix}pkcs11-tool {shown}; cmp {name}.judged {name}.plain")
+    return Judgment(
+        judge="pkcs11-tool", right=right, command=f"{prefix}pkcs11-tool {shown}; cmp {name}.judged {name}.plain"
+    )
 
 
 def _decrypts(config: Config, name: str, arguments: list[str]) -> bool:
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - fixed programs from PATH, without a shell
         arguments,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -94,5 +99,7 @@ def _decrypts(config: Config, name: str, arguments: list[str]) -> bool:
 def _program(name: str, package: str) -> str:
     path = shutil.which(name)
     if path is None:
-        raise UnavailableError(f"the demo's judge {name} is not installed", hint=f"Debian, Ubuntu: apt-get install {package}")
+        raise UnavailableError(
+            f"the demo's judge {name} is not installed", hint=f"Debian, Ubuntu: apt-get install {package}"
+        )
     return path

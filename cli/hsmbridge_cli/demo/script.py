@@ -19,7 +19,7 @@ from hsmbridge.errors import InputError
 if TYPE_CHECKING:
     from hsmbridge.token import Token
 
-__all__ = ["PAUSE_AT", "Config", "Frames", "files_of", "open_token"]
+__all__ = ["PAUSE_AT", "Config", "Frames", "files_of", "open_token", "tell_parent"]
 
 PAUSE_AT = 1003
 """Bytes after which each stream stops: in the middle of a block."""
@@ -63,7 +63,7 @@ class Config:
     @property
     def socket_path(self) -> str:
         """The Unix socket, in the private directory."""
-        return os.path.join(self.directory, "handoff.sock")
+        return str(Path(self.directory) / "handoff.sock")
 
     def label(self, name: str) -> str:
         """Return the CKA_LABEL of one of the demo's keys."""
@@ -117,13 +117,14 @@ class Frames:
             raise InputError(f"a frame of {size} bytes is too long", hint="the peer is not hsmbridge")
         return self._exactly(size)
 
-    def send_json(self, value: Any) -> None:
+    def send_json(self, value: dict[str, Any]) -> None:
         """Send one frame that holds JSON."""
         self.send(json.dumps(value).encode())
 
-    def receive_json(self) -> Any:
+    def receive_json(self) -> dict[str, Any]:
         """Receive one frame that holds JSON."""
-        return json.loads(self.receive())
+        value: dict[str, Any] = json.loads(self.receive())
+        return value
 
     def _exactly(self, size: int) -> bytes:
         received = bytearray()
@@ -133,3 +134,9 @@ class Frames:
                 raise InputError("the peer closed the connection", hint="its own error message says why")
             received += part
         return bytes(received)
+
+
+def tell_parent(value: dict[str, Any]) -> None:
+    """Write one line of JSON to standard output, where the parent reads."""
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from typing import TYPE_CHECKING, Any
 
-from hsmbridge.codes import CKA, CKO
-from hsmbridge.generation import generate_key
-from hsmbridge.keyspec import parse_keyspec, usage_of
-from hsmbridge.objects import find_key
-from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token
 from hsmbridge_csp.clearpart import Purpose
 from hsmbridge_csp.hardening import disable_core_dumps
 from hsmbridge_csp.modes import Cipher
 from hsmbridge_csp.provider import Provider
 
+from hsmbridge.codes import CKA, CKO
+from hsmbridge.generation import generate_key
+from hsmbridge.keyspec import parse_keyspec, usage_of
+from hsmbridge.objects import find_key
+from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token, tell_parent
+
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
+
+    from hsmbridge.template import Template
 
 __all__ = ["main"]
 
@@ -60,13 +62,13 @@ def main() -> None:
             entry["source"] = disposition.outcome.value
             entry["destruction_evidence"] = list(disposition.evidence)
         frames.send_json({"destroyed": True})
-    print(json.dumps({"pid": os.getpid(), "keys": report}))
+    tell_parent({"pid": os.getpid(), "keys": report})
 
 
 def _make_keys(provider: Provider, config: Config) -> dict[str, Key]:
     spec = parse_keyspec("aes:256")
     assert provider.token is not None  # noqa: S101 - the demo always has a token
-    session = {CKA.LABEL: config.label("session"), CKA.EXTRACTABLE: True, **usage_of(spec)}
+    session: Template = {CKA.LABEL: config.label("session"), CKA.EXTRACTABLE: True, **usage_of(spec)}
     return {
         "software": provider.import_raw(Cipher.AES, bytearray.fromhex(config.software_key)),
         "session": provider.adopt(generate_key(provider.token, spec, session)),

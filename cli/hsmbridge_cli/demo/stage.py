@@ -20,7 +20,9 @@ _PLACES = (
     "/usr/lib64/softhsm/libsofthsm2.so",
     "/usr/local/lib/softhsm/libsofthsm2.so",
 )
-_INSTALL = "install it (Debian, Ubuntu: apt-get install softhsm2), or name a token of yours with --module and --token-label"
+_INSTALL = (
+    "install it (Debian, Ubuntu: apt-get install softhsm2), or name a token of yours with --module and --token-label"
+)
 _TIMEOUT = 60
 
 
@@ -60,7 +62,7 @@ def make_softhsm(directory: Path) -> tuple[str, str, str]:
     os.environ["SOFTHSM2_CONF"] = str(configuration)
     label, pin, so_pin = f"hsmbridge-demo-{secrets.token_hex(4)}", secrets.token_hex(8), secrets.token_hex(8)
     # softhsm2-util takes PINs as arguments or at a terminal only; these open a token that lives for seconds.
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603 - a fixed program from PATH, without a shell
         [tool, "--init-token", "--free", "--label", label, "--so-pin", so_pin, "--pin", pin],
         capture_output=True,
         text=True,
@@ -68,5 +70,7 @@ def make_softhsm(directory: Path) -> tuple[str, str, str]:
         check=False,
     )
     if done.returncode != 0:
-        raise TokenError(f"softhsm2-util failed: {done.stderr.strip() or done.stdout.strip()}", hint="run `hsmbridge doctor`")
+        raise TokenError(
+            f"softhsm2-util failed: {done.stderr.strip() or done.stdout.strip()}", hint="run `hsmbridge doctor`"
+        )
     return module, label, pin
