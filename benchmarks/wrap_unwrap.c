@@ -2,8 +2,9 @@
  *
  *     wrap_unwrap KEYS [MECHANISM]
  *
- * Makes a session AES-256 KEK and KEYS session AES-256 keys. Then, for each line on stdin, wraps every key in one timed loop,
- * unwraps every result in another, destroys the new objects, and prints {"wrap": keys/s, "unwrap": keys/s}.
+ * Makes a session AES-256 KEK and KEYS session AES-256 keys. Then, for each line on stdin, wraps every key in a timed loop, does
+ * so again with a look at KEK and key before each wrap, unwraps every result, destroys the new objects, and prints
+ * {"wrap": keys/s, "looked": keys/s, "unwrap": keys/s}.
  * Environment: PKCS11_MODULE, PKCS11_MODULE_ARGS, PKCS11_TOKEN_LABEL, PKCS11_PIN, as ci/with-token sets them.
  *
  * The declarations are those that this program needs of PKCS#11 v3.1 (sections 3 and 5), so that it builds without a header
@@ -28,7 +29,7 @@ struct initialize_args { void *mutex_functions[4]; ck_ulong flags; const char *r
 struct function_list { byte version[2]; void (*function[68])(void); };
 enum {
     C_INITIALIZE = 0, C_FINALIZE = 1, C_GET_SLOT_LIST = 4, C_GET_TOKEN_INFO = 6, C_OPEN_SESSION = 12, C_LOGIN = 18,
-    C_DESTROY_OBJECT = 22, C_GENERATE_KEY = 58, C_WRAP_KEY = 60, C_UNWRAP_KEY = 61,
+    C_DESTROY_OBJECT = 22, C_GET_ATTRIBUTE_VALUE = 24, C_GENERATE_KEY = 58, C_WRAP_KEY = 60, C_UNWRAP_KEY = 61,
 };
 typedef ck_ulong (*get_function_list_fn)(struct function_list **);
 typedef ck_ulong (*pointer_fn)(void *);
@@ -37,6 +38,7 @@ typedef ck_ulong (*get_token_info_fn)(ck_ulong, void *);
 typedef ck_ulong (*open_session_fn)(ck_ulong, ck_ulong, void *, void *, ck_ulong *);
 typedef ck_ulong (*login_fn)(ck_ulong, ck_ulong, byte *, ck_ulong);
 typedef ck_ulong (*destroy_object_fn)(ck_ulong, ck_ulong);
+typedef ck_ulong (*get_attribute_value_fn)(ck_ulong, ck_ulong, struct attribute *, ck_ulong);
 typedef ck_ulong (*generate_key_fn)(ck_ulong, struct mechanism *, struct attribute *, ck_ulong, ck_ulong *);
 typedef ck_ulong (*wrap_key_fn)(ck_ulong, struct mechanism *, ck_ulong, ck_ulong, byte *, ck_ulong *);
 typedef ck_ulong (*unwrap_key_fn)(
@@ -133,6 +135,17 @@ static ck_ulong generate(ck_ulong session, struct attribute *template, ck_ulong 
     return key;
 }
 
+/* What hsmbridge asks before a wrap: may the KEK only wrap and unwrap, may the key leave, how strong are they. */
+static void look(ck_ulong session, ck_ulong object, const ck_ulong *types, ck_ulong count)
+{
+    ck_ulong values[16];
+    struct attribute query[16];
+    for (ck_ulong i = 0; i < count; i++)
+        query[i] = (struct attribute){ types[i], &values[i], sizeof values[i] };
+    ok("C_GetAttributeValue",
+       CALL(get_attribute_value_fn, C_GET_ATTRIBUTE_VALUE)(session, object, query, count));
+}
+
 struct wrap { ck_ulong length; byte data[AES_256 + 32]; };
 
 int main(int argc, char **argv)
@@ -169,6 +182,10 @@ int main(int argc, char **argv)
 
     wrap_key_fn wrap_key = CALL(wrap_key_fn, C_WRAP_KEY);
     unwrap_key_fn unwrap_key = CALL(unwrap_key_fn, C_UNWRAP_KEY);
+    const ck_ulong kek_types[] = {
+        CKA_CLASS, CKA_KEY_TYPE, CKA_VALUE_LEN, CKA_WRAP, CKA_UNWRAP, CKA_ENCRYPT, CKA_DECRYPT, CKA_SIGN, CKA_VERIFY, CKA_DERIVE,
+    };
+    const ck_ulong key_types[] = { CKA_CLASS, CKA_KEY_TYPE, CKA_VALUE_LEN, CKA_EXTRACTABLE };
     byte buffer[WRAP_ROOM];
     char line[16];
     while (fgets(line, sizeof line, stdin) != NULL) {
@@ -182,13 +199,21 @@ int main(int argc, char **argv)
             memcpy(wraps[i].data, buffer, length);
         }
         double middle = seconds();
+        for (ck_ulong i = 0; i < keys; i++) {
+            ck_ulong length = sizeof buffer;
+            look(session, kek, kek_types, COUNT(kek_types));
+            look(session, made[i], key_types, COUNT(key_types));
+            ok("C_WrapKey", wrap_key(session, &wrapping, kek, made[i], buffer, &length));
+        }
+        double looked = seconds();
         for (ck_ulong i = 0; i < keys; i++)
             ok("C_UnwrapKey", unwrap_key(session, &wrapping, kek, wraps[i].data, wraps[i].length, key_template,
                                          COUNT(key_template) - 1, &arrived[i]));
         double end = seconds();
         for (ck_ulong i = 0; i < keys; i++)
             ok("C_DestroyObject", CALL(destroy_object_fn, C_DESTROY_OBJECT)(session, arrived[i]));
-        printf("{\"wrap\": %.1f, \"unwrap\": %.1f}\n", (double)keys / (middle - start), (double)keys / (end - middle));
+        printf("{\"wrap\": %.1f, \"looked\": %.1f, \"unwrap\": %.1f}\n", (double)keys / (middle - start),
+               (double)keys / (looked - middle), (double)keys / (end - looked));
         fflush(stdout);
     }
     ok("C_Finalize", CALL(pointer_fn, C_FINALIZE)(NULL));

@@ -55,6 +55,7 @@ class Calls:
         self._login = bind("C_Login", ul, ul, ptr, ul)
         self._finalize = bind("C_Finalize", ptr)
         self._create = bind("C_CreateObject", ul, ptr, ul, ptr)
+        self._copy = bind("C_CopyObject", ul, ul, ptr, ul, ptr)
         self._destroy = bind("C_DestroyObject", ul, ul)
         self._get_attributes = bind("C_GetAttributeValue", ul, ul, ptr, ul)
         self._set_attributes = bind("C_SetAttributeValue", ul, ul, ptr, ul)
@@ -65,6 +66,7 @@ class Calls:
         self._generate_pair = bind("C_GenerateKeyPair", ul, ptr, ptr, ul, ptr, ul, ptr, ptr)
         self._wrap = bind("C_WrapKey", ul, ptr, ul, ul, ptr, ptr)
         self._unwrap = bind("C_UnwrapKey", ul, ptr, ul, ptr, ul, ptr, ul, ptr)
+        self._derive = bind("C_DeriveKey", ul, ptr, ul, ptr, ul, ptr)
         self._operation_state = bind("C_GetOperationState", ul, ptr, ptr)
         self._one_shot = {
             verb: (bind(f"C_{verb}Init", ul, ptr, ul), bind(f"C_{verb}", ul, ptr, ul, ptr, ptr))
@@ -98,6 +100,15 @@ class Calls:
         handle = c_ulong()
         _check("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
         return handle.value
+
+    def copy_object(self, session: int, handle: int, template: PackedTemplate) -> int:
+        """C_CopyObject.
+
+        Returns: the copy's handle.
+        """
+        copy = c_ulong()
+        _check("C_CopyObject", self._copy(session, handle, template.pointer, template.count, byref(copy)))
+        return copy.value
 
     def destroy_object(self, session: int, handle: int) -> None:
         """C_DestroyObject. Called from :mod:`hsmbridge.destruction` only, which holds the rules."""
@@ -200,6 +211,16 @@ class Calls:
             byref(handle),
         )
         _check("C_UnwrapKey", ckr)
+        return handle.value
+
+    def derive_key(self, session: int, mechanism: Mechanism, base_key: int, template: PackedTemplate) -> int:
+        """C_DeriveKey.
+
+        Returns: the new key's handle.
+        """
+        handle = c_ulong()
+        ckr = self._derive(session, mechanism.pointer, base_key, template.pointer, template.count, byref(handle))
+        _check("C_DeriveKey", ckr)
         return handle.value
 
     def encrypt(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:

@@ -14,6 +14,7 @@ from typing import ClassVar
 __all__ = [
     "FUNCTIONS",
     "CkAttribute",
+    "CkEcdh1DeriveParams",
     "CkFunctionList",
     "CkGcmParams",
     "CkInitializeArgs",
@@ -80,6 +81,18 @@ class CkGcmParams(Structure):
         ("pAAD", c_char_p),
         ("ulAADLen", c_ulong),
         ("ulTagBits", c_ulong),
+    ]
+
+
+class CkEcdh1DeriveParams(Structure):
+    """CK_ECDH1_DERIVE_PARAMS (PKCS#11 v3.1 section 6.3.16)."""
+
+    _fields_: ClassVar = [
+        ("kdf", c_ulong),
+        ("ulSharedDataLen", c_ulong),
+        ("pSharedData", c_char_p),
+        ("ulPublicDataLen", c_ulong),
+        ("pPublicData", c_char_p),
     ]
 
 

@@ -80,8 +80,12 @@ class KeyEntry:
         return ours.adopt(self._unwrap(wanted, value))
 
     def _create(self, wanted: Template, value: bytes) -> int:
-        with self._token.sessions as session:
-            return self._token.calls.create_object(session, PackedTemplate({**wanted, CKA.VALUE: value}))
+        packed = PackedTemplate({**wanted, CKA.VALUE: value})
+        try:
+            with self._token.sessions as session:
+                return self._token.calls.create_object(session, packed)
+        finally:
+            packed.wipe()
 
     def _unwrap(self, wanted: Template, value: bytes) -> int:
         private, public = self.transport_key()

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hsmbridge.objects import Object
     from hsmbridge.template import Value
 
-__all__ = ["KEY_QUERY", "KekReport", "Purpose", "check_kek", "check_pair", "strength"]
+__all__ = ["KEY_QUERY", "KekReport", "Purpose", "check_kek", "check_pair", "rsa_strength", "strength"]
 
 KEY_QUERY = AttributeQuery(
     (
@@ -90,13 +90,18 @@ def strength(found: Attributes) -> int | None:
         return _DES3_STRENGTH
     if key_type == CKK.RSA:
         bits = int.from_bytes(found.data(CKA.MODULUS), "big").bit_length()
-        return next((value for size, value in _RSA_STRENGTH if bits >= size), 0) if bits else None
+        return rsa_strength(bits) if bits else None
     if key_type == CKK.EC:
         return min(ec_curve(found.data(CKA.EC_PARAMS)).key_size // 2, _FULL_STRENGTH)
     if key_type == CKK.EC_EDWARDS:
         return _RECIPIENT_STRENGTH
     length = found.number(CKA.VALUE_LEN)
     return min(8 * length, _FULL_STRENGTH) if length else None
+
+
+def rsa_strength(bits: int) -> int:
+    """Return the security strength of an RSA modulus, in bits (SP 800-57 part 1 table 2; RSA-4096 in between)."""
+    return next((value for size, value in _RSA_STRENGTH if bits >= size), 0)
 
 
 def check_kek(kek: Object, purpose: Purpose, *, allow_unsafe: bool = False) -> KekReport:

@@ -57,6 +57,14 @@ class PackedTemplate:
             entry.pValue, entry.ulValueLen = self._store(value)
         self.pointer = ctypes.addressof(self._array)
 
+    def wipe(self) -> None:
+        """Overwrite all values, after a call that took a secret in."""
+        for buffer in self._buffers:
+            if isinstance(buffer, PackedTemplate):
+                buffer.wipe()
+            elif isinstance(buffer, ctypes.Array):
+                ctypes.memset(buffer, 0, len(buffer))
+
     def _store(self, value: Value) -> tuple[int | None, int]:
         if isinstance(value, Mapping):
             nested = PackedTemplate(value)

@@ -97,6 +97,9 @@ class Unwrapper:
         kek: an AES key or an RSA private key.
         dialect: the format; None takes the token's preferred one for this KEK.
         allow_unsafe_kek: accept a KEK that may also decrypt; warned and recorded.
+
+    Attributes:
+        refuses_readable: a caller's note that nothing readable comes out of token or KEK.
     """
 
     def __init__(self, kek: Object, dialect: Dialect | None = None, *, allow_unsafe_kek: bool = False) -> None:
@@ -104,6 +107,7 @@ class Unwrapper:
         self._dialect = dialect
         self._allow_unsafe = allow_unsafe_kek
         self._last: tuple[Arrival, Arrival] | None = None
+        self.refuses_readable = False
 
     def unwrap(self, wrapped: bytes, request: KeyRequest) -> Unwrapped:
         """Unwrap one key: into a session object, read back, and for a token object once more and read back again.

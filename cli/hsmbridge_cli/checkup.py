@@ -140,8 +140,8 @@ def _mechanism_findings(token: Token) -> Iterator[Finding]:
     working = {dialect: route for dialect, route in found.items() if isinstance(route, Route)}
     for dialect, route in found.items():
         if isinstance(route, str):
-            yield Finding(check="mechanism", status="warn", message=f"no {dialect}: {route}")
-        elif not route.keeps_length and dialect is not Dialect.AES_KW:
+            continue
+        if not route.keeps_length and dialect is not Dialect.AES_KW:
             yield Finding(
                 check="mechanism",
                 status="warn",
@@ -158,6 +158,20 @@ def _mechanism_findings(token: Token) -> Iterator[Finding]:
             hint="hand them over by reference",
         )
         return
+    lacking = [str(dialect) for dialect in found if dialect not in working]
+    if lacking:
+        yield Finding(
+            check="mechanism",
+            status="ok",
+            message=f"has no {', '.join(lacking)}: `hsmbridge token show --probe` says why",
+        )
+    if Dialect.AES_KWP not in working and Dialect.AES_KW not in working:
+        yield Finding(
+            check="mechanism",
+            status="warn",
+            message="neither RFC 3394 nor RFC 5649 works: an AES key cannot serve as a KEK here",
+            hint="use an RSA key pair as KEK: `hsmbridge key generate --kek --type rsa:3072`",
+        )
     if key_entry(token).creates is False:
         yield Finding(check="mechanism", status="ok", message="takes known keys only wrapped, as FIPS 140 demands")
     if enforces_unwrap_template(token):
@@ -172,7 +186,9 @@ def _mechanism_findings(token: Token) -> Iterator[Finding]:
 
 
 def _key_findings(token: Token) -> Iterator[Finding]:
-    keys = token.keys()
+    # Session keys are not looked at: what is there of them, the checks before made themselves.
+    shown = token.keys()
+    keys = [key for key in shown if key.read(_KEY_QUERY).flag(CKA.TOKEN) is not False]
     clean = True
     for key in watched(keys, "looking at keys"):
         for finding in _look_at(key):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery, Attributes
-from hsmbridge.codes import CKA, CKK, CKM, CKO, ckr_name, name_of
+from hsmbridge.codes import CKA, CKK, CKM, CKO, UNAVAILABLE, ckr_name, name_of
 from hsmbridge.errors import HsmbridgeError, Pkcs11Error, UriError
 from hsmbridge.kek import strength
 from hsmbridge.keyspec import KeySpec
@@ -15,6 +15,8 @@ from hsmbridge.residency import classify
 from hsmbridge.uri import Pkcs11Uri
 
 if TYPE_CHECKING:
+    from enum import IntEnum
+
     from hsmbridge.objects import Object
     from hsmbridge.template import Value
 
@@ -42,8 +44,9 @@ _ECB = {CKK.AES: (CKM.AES_ECB, 16), CKK.DES3: (CKM.DES3_ECB, 8)}
 _CHECK_BYTES = 3
 """PKCS#11 v3.1 section 4.10.2: the check value is the first three bytes of an encrypted zero block."""
 
-_URI_TYPES = {CKO.SECRET_KEY: "secret-key", CKO.PRIVATE_KEY: "private", CKO.PUBLIC_KEY: "public"}
-_CLASS_NAMES = {CKO.SECRET_KEY: "secret", CKO.PRIVATE_KEY: "private", CKO.PUBLIC_KEY: "public"}
+_NUMBERS: dict[int, type[IntEnum]] = {CKA.CLASS: CKO, CKA.KEY_TYPE: CKK, CKA.KEY_GEN_MECHANISM: CKM}
+_URI_TYPES: dict[int | None, str] = {CKO.SECRET_KEY: "secret-key", CKO.PRIVATE_KEY: "private", CKO.PUBLIC_KEY: "public"}
+_CLASS_NAMES: dict[int | None, str] = {CKO.SECRET_KEY: "secret", CKO.PRIVATE_KEY: "private", CKO.PUBLIC_KEY: "public"}
 
 
 def key_summary(key: Object) -> dict[str, object]:
@@ -55,7 +58,7 @@ def key_summary(key: Object) -> dict[str, object]:
     found = key.read(_SUMMARY)
     classification = classify(key)
     return {
-        "class": _CLASS_NAMES.get(CKO(found[CKA.CLASS])) if found.number(CKA.CLASS) in _CLASS_NAMES else None,
+        "class": _CLASS_NAMES.get(found.number(CKA.CLASS)),
         "type": key_type_name(found),
         "label": found.text(CKA.LABEL),
         "id": found.data(CKA.ID).hex(),
@@ -129,22 +132,21 @@ def _shown(kind: int, value: Value) -> object:
         return value.hex() if kind not in (CKA.START_DATE, CKA.END_DATE) else value.decode("ascii", "backslashreplace")
     if isinstance(value, tuple):
         return [name_of(CKM, number) for number in value]
-    names = (
-        {CKA.CLASS: CKO, CKA.KEY_TYPE: CKK, CKA.KEY_GEN_MECHANISM: CKM}.get(CKA(kind)) if kind in list(CKA) else None
-    )
+    if value == UNAVAILABLE:
+        return None
+    names = _NUMBERS.get(kind)
     return name_of(names, value) if names is not None and isinstance(value, int) else value
 
 
 def _uri(key: Object, found: Attributes) -> str | None:
     """Name the key by a URI; None where its label has no UTF-8 form."""
-    cls = found.number(CKA.CLASS)
     try:
         return str(
             Pkcs11Uri(
                 token=key.token.label,
                 object=found.text(CKA.LABEL) or None,
                 id=found.data(CKA.ID) or None,
-                type=_URI_TYPES.get(CKO(cls)) if cls in _URI_TYPES else None,
+                type=_URI_TYPES.get(found.number(CKA.CLASS)),
             )
         )
     except UriError:

@@ -90,19 +90,10 @@ class LazyGroup(_TwoSections, click.Group):
             raise TypeError(f"{module}:{name} is no command")
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that *args* begin with; a name that is nearly one is told."""
-        try:
-            return super().resolve_command(ctx, args)
-        except click.UsageError as error:
-            from difflib import get_close_matches
-
-            near = get_close_matches(args[0], self.lazy, n=1)
-            if near:
-                error.message = f"{error.message.rstrip('.')} (did you mean {near[0]!r}?)"
-            raise
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands first: they are what a group is for."""
+        self.format_commands(ctx, formatter)
+        super().format_options(ctx, formatter)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table, without importing any."""

@@ -1,23 +1,25 @@
 """From the settings to a token that is logged in.
 
-Options and URIs must agree: two answers to "which token?" are an error, since the wrong one would mean the wrong key. The
-environment fills in what neither says.
+Options and URIs must agree: two answers to "which token?" are an error, since the wrong one would mean the wrong key.
+The environment fills in what neither says.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from hsmbridge_csp.hardening import disable_core_dumps
+
 from hsmbridge.codes import CKF
-from hsmbridge.errors import ModuleError, TokenError, UsageError
+from hsmbridge.errors import HsmbridgeError, ModuleError, TokenError, UsageError
 from hsmbridge.module import Module
 from hsmbridge.pin import Pin, resolve_pin
 from hsmbridge_cli.display import remark
 from hsmbridge_cli.keynames import parse_token_uri
-from hsmbridge_csp.hardening import disable_core_dumps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,6 +76,7 @@ def open_module(settings: Settings, uris: tuple[Pkcs11Uri, ...]) -> Module:
     arguments = settings.module_args or os.environ.get("PKCS11_MODULE_ARGS") or None
     disable_core_dumps()
     module = Module.open(path, init_args=arguments)
+    atexit.register(_finish, module)
     remark(settings, f"module {module.path}: {module.description}")
     return module
 
@@ -92,10 +95,11 @@ def pick_token(settings: Settings, uris: tuple[Pkcs11Uri, ...], module: Module) 
     if label is not None:
         matching = [token for token in matching if token.label == label]
     if len(matching) != 1:
-        # The library's own search words the refusal, with the labels that there are.
-        if not uris or not matching:
-            return module.token(label=label if label is not None else _none_of(uris))
-        raise TokenError(f"{len(matching)} tokens match the URI", hint="add serial= to it; see `hsmbridge token ls`")
+        if not uris:
+            return module.token(label=label)  # it words the refusal, with the labels that there are
+        how_many = f"{len(matching)} tokens match" if matching else "no token matches"
+        named = " and ".join(str(uri) for uri in uris)
+        raise TokenError(f"{how_many} {named}", hint="every attribute of a URI must match; see `hsmbridge token ls`")
     remark(settings, f"token {matching[0].label!r} in slot {matching[0].slot_id}")
     return matching[0]
 
@@ -128,6 +132,12 @@ def log_in(settings: Settings, uris: tuple[Pkcs11Uri, ...], token: Token) -> Non
         pin.wipe()
 
 
+def _finish(module: Module) -> None:
+    """Let go of the module: a TPM keeps what a process has loaded into it until C_Finalize."""
+    with suppress(HsmbridgeError):
+        module.calls.finalize()
+
+
 def _prompt(token: Token) -> Callable[[], str] | None:
     if not sys.stdin.isatty():
         return None
@@ -151,11 +161,6 @@ def _fits(token: Token, uri: Pkcs11Uri) -> bool:
         (uri.library_version, module.library_version),
     )
     return token.matches(uri) and all(wanted is None or wanted == seen for wanted, seen in pairs)
-
-
-def _none_of(uris: tuple[Pkcs11Uri, ...]) -> str | None:
-    """Return a label that says in the refusal what was looked for: the URIs, which no token bears as its label."""
-    return " ".join(str(uri) for uri in uris) or None
 
 
 def _one_of(what: str, *answers: str | None) -> str | None:

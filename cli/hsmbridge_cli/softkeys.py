@@ -78,10 +78,11 @@ def read_key_file(path: str) -> tuple[bytes, os.stat_result]:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise _unusable(path, error) from None
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UsageError(f"{path} is not a regular file", hint=_NOT_A_KEY)
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is not a regular file", hint=_NOT_A_KEY)
         data = file.read(MAX_KEY_FILE_BYTES + 1)
     if len(data) > MAX_KEY_FILE_BYTES:
         raise InputError(f"{path} is larger than {MAX_KEY_FILE_BYTES} bytes", hint=_NOT_A_KEY)
@@ -145,10 +146,17 @@ def _private_type(key: PrivateKeyTypes) -> str:
     if isinstance(key, rsa.RSAPrivateKey):
         return str(KeySpec(key_type=CKK.RSA, bits=key.key_size))
     if isinstance(key, ec.EllipticCurvePrivateKey):
-        return f"ec:{key.curve.name}"
+        return _curve_name(key.curve.name)
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
     return type(key).__name__.removesuffix("PrivateKey").lower()
+
+
+def _curve_name(curve: str) -> str:
+    try:
+        return str(parse_keyspec(f"ec:{curve}"))
+    except UsageError:
+        return f"ec:{curve.lower()}"  # one that tokens are not asked for here, but a key all the same
 
 
 def _raw(data: bytes, spec: KeySpec) -> str:
@@ -189,7 +197,7 @@ def _jwk(data: bytes) -> str:
     if not isinstance(curve, str):
         raise InputError("the JWK names no curve", hint=_NOT_A_KEY)
     _base64url(secret)
-    return f"ec:{curve.lower()}" if kind == "EC" else curve.lower()
+    return _curve_name(curve) if kind == "EC" else curve.lower()
 
 
 def _base64url(text: str) -> bytes:

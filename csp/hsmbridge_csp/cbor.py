@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import cbor2
 
 from hsmbridge_csp.errors import NTE, BlobError
+from hsmbridge_csp.wipe import wipe
 
 __all__ = ["MAX_DEPTH", "MAX_ITEMS", "decode", "encode"]
 
@@ -44,8 +45,12 @@ def _ordered(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
+def decode(data: bytes, *, secret: bool = False) -> Any:  # noqa: ANN401 - any CBOR value
     """Decode one data item that must be the whole of *data*, in deterministic encoding and without tags.
+
+    Args:
+        data: the bytes.
+        secret: overwrite the copy that the comparison makes.
 
     Raises:
         BlobError: anything else, whatever it is.
@@ -58,7 +63,10 @@ def decode(data: bytes) -> Any:  # noqa: ANN401 - any CBOR value
         again = encode(value)
     except (cbor2.CBORError, ValueError, TypeError, RecursionError):
         raise BlobError("not readable as CBOR", nte=NTE.BAD_DATA, hint=_HINT) from None
-    if again != data:
+    same = again == data
+    if secret:
+        wipe(again)
+    if not same:
         raise BlobError("not in deterministic encoding", nte=NTE.BAD_DATA, hint=_HINT)
     return value
 

@@ -16,20 +16,23 @@ from hsmbridge.errors import UsageError
 from hsmbridge.objects import Object, find_key
 from hsmbridge_csp.blob import Blob
 from hsmbridge_csp.clearpart import BLOB_ID_SIZE, ClearPart, Purpose
-from hsmbridge_csp.errors import KeyStateError, PermissionDeniedError
-from hsmbridge_csp.keys import Key, SoftwareKey, TokenKey
+from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.generation import generate
 from hsmbridge_csp.permissions import Permission
-from hsmbridge_csp.randomness import random_bytearray
-from hsmbridge_csp.recipients import TokenKek
-from hsmbridge_csp.sealing import open_blob, seal_blob
-from hsmbridge_csp.transfer import bits_of, can_only_move, key_from, record_of
+from hsmbridge_csp.recipient_kek import TokenKek
+from hsmbridge_csp.sealing import open_blob, seal_blob, sign_blob, verify_blob
+from hsmbridge_csp.token_key import TokenKey
+from hsmbridge_csp.transfer import bits_of, key_from, record_of
+from hsmbridge_csp.trust import TrustStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hsmbridge.token import Token
     from hsmbridge_csp.disposition import Disposition
-    from hsmbridge_csp.modes import Cipher
+    from hsmbridge_csp.identity import Identity, VerifyingKey
+    from hsmbridge_csp.keys import Key, SoftwareKey
+    from hsmbridge_csp.recipients import Opener, Sealer
 
 __all__ = ["Provider"]
 
@@ -39,18 +42,28 @@ class Provider:
 
     Args:
         token: the token, logged in; None for a provider of software keys only.
+        identity: who signs what this provider exports, and whose blobs it believes without a pin; None signs nothing.
+        trust: the senders whose blobs it believes.
     """
 
-    def __init__(self, token: Token | None = None) -> None:
+    def __init__(
+        self, token: Token | None = None, *, identity: Identity | None = None, trust: TrustStore | None = None
+    ) -> None:
         self.token = token
+        self.identity = identity
+        self.trust = trust or TrustStore()
 
-    def generate_key(self, cipher: Cipher, bits: int) -> SoftwareKey:
-        """Make a software key of random bytes (CryptGenKey): CBC, zero IV, PKCS5 padding until set otherwise."""
-        return SoftwareKey(cipher, random_bytearray(bits // 8))
+    def generate_key(self, algorithm: str, bits: int = 0) -> SoftwareKey:
+        """Make a software key of random bytes (CryptGenKey), in the state that a new key of its kind has.
 
-    def import_raw(self, cipher: Cipher, value: bytearray) -> SoftwareKey:
-        """Take key bytes that the caller has; they are overwritten when the key is destroyed."""
-        return SoftwareKey(cipher, value)
+        Args:
+            algorithm: ``AES``, ``3DES``, ``AES-GCM``, ``CHACHA20-POLY1305``, ``HMAC-SHA256``, ``RSA``, ``EC``, …
+            bits: its size; 0 takes the algorithm's usual one.
+
+        Raises:
+            CspError: NTE_BAD_ALGID or NTE_BAD_LEN.
+        """
+        return generate(algorithm, bits)
 
     def find_key(self, *, label: str | None = None, key_id: bytes | None = None) -> TokenKey:
         """Find a key in the token by CKA_LABEL or CKA_ID (CryptGetUserKey).
@@ -68,14 +81,22 @@ class Provider:
         """Use an object as a KEK; keep the result, it remembers its fingerprint."""
         return TokenKek(key, allow_unsafe=allow_unsafe)
 
+    def duplicate_key(self, key: Key) -> Key:
+        """Copy key and state; afterwards nothing is shared (CryptDuplicateKey).
+
+        Raises:
+            KeyStateError: a nonce-bearing encryptor.
+        """
+        return key.duplicate()
+
     def export_key(
-        self, key: Key, kek: TokenKek, *, purpose: Purpose = Purpose.COPY, by_reference: bool | None = None
+        self, key: Key, recipient: Sealer, *, purpose: Purpose = Purpose.COPY, by_reference: bool | None = None
     ) -> bytes:
         """Export a key and its running state as an OPAQUEKEYBLOB (CryptExportKey). Never destroys.
 
         Args:
             key: the key; a move freezes it.
-            kek: for whom it is sealed.
+            recipient: for whom it is sealed.
             purpose: copy, or move.
             by_reference: leave the key in its token; None decides: by value what lives in software, by reference what
                 lives in hardware.
@@ -85,50 +106,56 @@ class Provider:
             PermissionDeniedError: CRYPT_EXPORT is not among its permissions.
             NotExtractableError, KekError, MechanismError: it may not or cannot go by value.
         """
-        key.check_usable()
-        if Permission.EXPORT not in key.permissions:
-            raise PermissionDeniedError("this key may not be exported", hint="its KP_PERMISSIONS do not include EXPORT")
-        if purpose is Purpose.COPY and can_only_move(key):
+        key.check_usable(Permission.EXPORT)
+        if purpose is Purpose.COPY and key.can_only_move:
             raise KeyStateError(
-                "a running encryptor of this mode can only be moved: a second holder would use one keystream twice",
+                "a running encryptor of this kind can only be moved: a second holder would use one nonce twice",
                 hint="export it for a move, or end the stream first",
             )
         if by_reference is None:
             by_reference = not key.classify().is_software
-        record = record_of(key, kek, by_reference=by_reference)
+        record = record_of(key, recipient, by_reference=by_reference)
         clear = ClearPart(
             blob_id=secrets.token_bytes(BLOB_ID_SIZE),
             created=int(time.time()),
             key_type=record.algorithm,
-            bits=bits_of(record),
+            bits=bits_of(key, record),
             by_reference=by_reference,
             purpose=purpose,
-            sender=b"",
-            recipient=kek.fingerprint,
+            sender=self.identity.fingerprint if self.identity is not None else b"",
+            recipient=recipient.fingerprint,
         )
         with self._ours() as ours:
-            blob = seal_blob(clear, record, kek, ours)
+            blob = seal_blob(clear, record, recipient, ours)
+        if self.identity is not None:
+            blob = sign_blob(blob, self.identity)
         if purpose is Purpose.MOVE:
             key.freeze()
         return blob.encode()
 
-    def import_key(self, data: bytes, kek: TokenKek, *, persist: bool = False) -> Key:
+    def import_key(self, data: bytes, opener: Opener, *, persist: bool = False, allow_unsigned: bool = False) -> Key:
         """Import an OPAQUEKEYBLOB (CryptImportKey): the key goes on in exactly the state in which it was exported.
+
+        The sender's signature is verified first, over the whole blob; then the content key is unwrapped.
 
         Args:
             data: the blob.
-            kek: the key that it is sealed for.
+            opener: the key that it is sealed for.
             persist: make a token object of a key that came by value.
+            allow_unsigned: take an unsigned copy all the same; a move must be signed.
 
         Raises:
             BlobError: not a blob, or not authentic; nothing was imported.
+            UnknownSenderError: unsigned, or signed by nobody whom this provider believes.
             KekError: sealed for another key.
             NotFoundError: a key by reference is not in this token.
         """
         blob = Blob.parse(data)
+        if blob.signed is not None or not allow_unsigned or blob.clear.purpose is not Purpose.COPY:
+            verify_blob(blob, self._sender)
         with self._ours() as ours:
-            record = open_blob(blob, kek, ours)
-        return key_from(record, self.token, kek, persist=persist)
+            record = open_blob(blob, opener, ours)
+        return key_from(record, self.token, opener, persist=persist)
 
     def destroy_key(self, key: Key) -> Disposition:
         """Destroy a key that lives in software; release one that lives in hardware (CryptDestroyKey).
@@ -136,6 +163,11 @@ class Provider:
         Returns: destroyed or retained, with the evidence. Either way *key* is dead for this process.
         """
         return key.destroy()
+
+    def _sender(self, fingerprint: bytes) -> VerifyingKey:
+        if self.identity is not None and self.identity.fingerprint == fingerprint:
+            return self.identity.public_key
+        return self.trust.sender(fingerprint)
 
     def _the_token(self) -> Token:
         if self.token is None:

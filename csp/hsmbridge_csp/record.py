@@ -80,7 +80,7 @@ class KeyRecord:
     algorithm: str
     transfer: Transfer
     permissions: int
-    key: bytes = field(default=b"", repr=False)
+    key: bytes | bytearray = field(default=b"", repr=False)
     dialect: str = ""
     captured: Capture | None = None
     state: Mapping[int, Any] = field(default_factory=dict, repr=False)
@@ -118,7 +118,7 @@ class KeyRecord:
         Raises:
             BlobError: not a record; it was authentic, so the sender speaks another version.
         """
-        fields = cbor.decode(data)
+        fields = cbor.decode(data, secret=True)
         if not isinstance(fields, dict) or not set(fields) <= set(Label):
             raise _bad("it has unknown fields")
         reader = _Reader(fields)

@@ -1,4 +1,4 @@
-"""Sealing a key record into a blob, and opening it again.
+"""Sealing a key record into a blob, signing it, verifying it, and opening it again.
 
 Source: docs/blob-format.md; RFC 9052 section 5.
 """
@@ -6,21 +6,29 @@ Source: docs/blob-format.md; RFC 9052 section 5.
 from __future__ import annotations
 
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import KekError
+from hsmbridge_csp import cbor
 from hsmbridge_csp.blob import Blob, header_for
-from hsmbridge_csp.cose import IV_SIZE, CoseEncrypt
+from hsmbridge_csp.cose import IV_SIZE, CoseEncrypt, CoseSign1, Header
 from hsmbridge_csp.errors import NTE, BlobError
+from hsmbridge_csp.identity import verify
 from hsmbridge_csp.record import KeyRecord, Transfer
+from hsmbridge_csp.trust import UnknownSenderError
+from hsmbridge_csp.wipe import wipe
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hsmbridge.destruction import Ours
     from hsmbridge_csp.clearpart import ClearPart
     from hsmbridge_csp.cose import CoseRecipient
+    from hsmbridge_csp.identity import Identity, VerifyingKey
     from hsmbridge_csp.recipients import Opener, Sealer
 
-__all__ = ["open_blob", "seal_blob"]
+__all__ = ["open_blob", "seal_blob", "sign_blob", "verify_blob"]
 
 _HINT = "have the sender export the key again"
 
@@ -42,7 +50,9 @@ def seal_blob(clear: ClearPart, record: KeyRecord, sealer: Sealer, ours: Ours | 
     content, recipient = sealer.seal(ours)
     iv = secrets.token_bytes(IV_SIZE)
     aad = CoseEncrypt(protected=protected, iv=iv, ciphertext=b"", recipients=()).aad(header)
-    ciphertext = content.seal(iv, record.encode(), aad)
+    plaintext = record.encode()
+    ciphertext = content.seal(iv, plaintext, aad)
+    wipe(plaintext)
     encrypted = CoseEncrypt(protected=protected, iv=iv, ciphertext=ciphertext, recipients=(recipient,))
     return Blob(header=header, clear=clear, encrypted=encrypted, signed=None)
 
@@ -61,7 +71,11 @@ def open_blob(blob: Blob, opener: Opener, ours: Ours | None) -> KeyRecord:
     """
     content = opener.open(_recipient_for(blob, opener), ours)
     encrypted = blob.encrypted
-    record = KeyRecord.decode(content.open(encrypted.iv, encrypted.ciphertext, encrypted.aad(blob.header)))
+    plaintext = content.open(encrypted.iv, encrypted.ciphertext, encrypted.aad(blob.header))
+    try:
+        record = KeyRecord.decode(plaintext)
+    finally:
+        wipe(plaintext)
     by_reference = record.transfer is Transfer.REFERENCE
     if record.algorithm != blob.clear.key_type or by_reference != blob.clear.by_reference:
         raise BlobError("clear and encrypted part speak of different keys", nte=NTE.BAD_ALGID, hint=_HINT)
@@ -77,3 +91,41 @@ def _recipient_for(blob: Blob, opener: Opener) -> CoseRecipient:
         f"the blob is sealed for another key: {names}",
         hint="open it with that key; `hsmbridge key show` prints fingerprints",
     )
+
+
+def sign_blob(blob: Blob, identity: Identity) -> Blob:
+    """Put the sender's signature around a blob.
+
+    Args:
+        blob: unsigned, with the identity's fingerprint as its sender.
+        identity: who signs.
+    """
+    unsigned = CoseSign1(
+        protected=cbor.encode({int(Header.ALG): int(identity.algorithm)}),
+        kid=identity.fingerprint,
+        payload=blob.encrypted.encode(),
+        signature=b"",
+    )
+    return replace(blob, signed=replace(unsigned, signature=identity.sign(unsigned.to_be_signed(blob.header))))
+
+
+def verify_blob(blob: Blob, sender: Callable[[bytes], VerifyingKey]) -> None:
+    """Verify the sender's signature over the whole blob, before anything of it is used.
+
+    Args:
+        blob: parsed.
+        sender: returns the public key of a believed sender by fingerprint, or raises.
+
+    Raises:
+        UnknownSenderError: unsigned, or signed by somebody unknown.
+        BlobError: NTE_BAD_SIGNATURE.
+    """
+    signed = blob.signed
+    if signed is None:
+        raise UnknownSenderError(
+            "the blob is not signed: anybody who may use the KEK can have made it",
+            hint="have the sender sign it; --allow-unsigned takes a copy all the same",
+        )
+    if signed.kid != blob.clear.sender:
+        raise BlobError("the blob names one sender and is signed by another", nte=NTE.BAD_SIGNATURE, hint=_HINT)
+    verify(sender(signed.kid), signed.algorithm, signed.to_be_signed(blob.header), signed.signature)

@@ -18,45 +18,37 @@ from hsmbridge.errors import KekError, MechanismError
 from hsmbridge.publickeys import public_key_of
 from hsmbridge.unwrapping import Unwrapper
 from hsmbridge.wrapping import Wrapper
-from hsmbridge_csp.errors import NTE, BlobError, KeyStateError
-from hsmbridge_csp.keys import Key, SoftwareKey, TokenKey
-from hsmbridge_csp.modes import Cipher, Direction
+from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.keys import Key, SoftwareKey
+from hsmbridge_csp.kinds import software_key, token_state
 from hsmbridge_csp.permissions import Permission
 from hsmbridge_csp.record import KeyRecord, Transfer
 from hsmbridge_csp.reference import find_referenced, make_reference
-from hsmbridge_csp.state import cipher_state_from, cipher_state_map
+from hsmbridge_csp.token_key import TokenKey
+from hsmbridge_csp.wipe import wipe
 
 if TYPE_CHECKING:
     from hsmbridge.objects import Object
     from hsmbridge.token import Token
-    from hsmbridge_csp.recipients import TokenKek
-    from hsmbridge_csp.stream import CipherState
+    from hsmbridge_csp.recipients import Opener, Sealer
+__all__ = ["bits_of", "key_from", "record_of"]
 
-__all__ = ["can_only_move", "key_from", "record_of"]
-
-_CIPHERS = list(Cipher)
 _UNWRAP_TEMPLATE = AttributeQuery((CKA.UNWRAP_TEMPLATE,))
 
 
-def can_only_move(key: Key) -> bool:
-    """Whether two holders of the key's state could use one keystream twice (a nonce-bearing encryptor)."""
-    state = key.cipher_state
-    return state is not None and state.mode.bears_nonce and state.direction is Direction.ENCRYPT
-
-
-def record_of(key: Key, kek: TokenKek | None, *, by_reference: bool) -> KeyRecord:
+def record_of(key: Key, sealer: Sealer, *, by_reference: bool) -> KeyRecord:
     """Describe a key completely.
 
     Args:
         key: the key, in whatever state.
-        kek: wraps a token key that goes by value.
+        sealer: the recipient, who wraps a token key that goes by value.
         by_reference: leave the key in its token.
 
     Raises:
         KeyStateError: it can go neither this way nor the other.
         NotExtractableError, KekError, MechanismError, LengthChangeError: as for a wrap.
     """
-    state = {} if key.cipher_state is None else cipher_state_map(key.cipher_state)
+    state = key.state_map()
     if isinstance(key, SoftwareKey):
         if by_reference:
             raise KeyStateError("a software key has nothing to refer to", hint="export it by value")
@@ -64,7 +56,7 @@ def record_of(key: Key, kek: TokenKek | None, *, by_reference: bool) -> KeyRecor
             algorithm=key.algorithm,
             transfer=Transfer.VALUE,
             permissions=int(key.permissions),
-            key=bytes(key.value),
+            key=key.value,
             state=state,
         )
     if not isinstance(key, TokenKey):
@@ -79,12 +71,14 @@ def record_of(key: Key, kek: TokenKek | None, *, by_reference: bool) -> KeyRecor
             state=state,
             reference=make_reference(key.object),
         )
-    if kek is None or kek.kek.token is not key.object.token:
+    wrapping_key = sealer.wrapping_key
+    if wrapping_key is None or wrapping_key.token is not key.object.token:
         raise MechanismError(
-            "a token key goes by value only under a KEK of its own token", hint="name the token's KEK with --kek"
+            "a token key goes by value only under a key of its own token: its bytes never exist outside tokens",
+            hint="seal for a KEK or an RSA public key in that token (--kek)",
         )
-    check_unwrap_template(kek.kek, captured)
-    wrapped = Wrapper(kek.kek, allow_unsafe_kek=kek.allow_unsafe).wrap(key.object)
+    check_unwrap_template(wrapping_key, captured)
+    wrapped = Wrapper(wrapping_key, allow_unsafe_kek=sealer.allow_unsafe).wrap(key.object)
     return KeyRecord(
         algorithm=key.algorithm,
         transfer=Transfer.WRAPPED,
@@ -97,13 +91,13 @@ def record_of(key: Key, kek: TokenKek | None, *, by_reference: bool) -> KeyRecor
     )
 
 
-def key_from(record: KeyRecord, token: Token | None, kek: TokenKek | None, *, persist: bool) -> Key:
+def key_from(record: KeyRecord, token: Token | None, opener: Opener, *, persist: bool) -> Key:
     """Make the key again.
 
     Args:
         record: from an authentic blob.
         token: where a token key arrives or is found.
-        kek: unwraps a token key that came by value.
+        opener: the recipient's key, which unwraps a token key that came by value.
         persist: make a token object of a key that came by value.
 
     Raises:
@@ -112,31 +106,27 @@ def key_from(record: KeyRecord, token: Token | None, kek: TokenKek | None, *, pe
         UnwrapError, ReadBackError, KekError, ExistsError: as for an unwrap.
     """
     permissions = Permission(record.permissions)
-    cipher = Cipher(record.algorithm) if record.algorithm in _CIPHERS else None
-    state: CipherState | None = None
-    if record.state:
-        if cipher is None:
-            raise _bad(f"{record.algorithm} keys have no cipher state")
-        state = cipher_state_from(record.state, cipher)
     if record.transfer is Transfer.VALUE:
-        if cipher is None:
-            raise _bad(f"software keys of {record.algorithm} are not known")
-        return SoftwareKey(cipher, bytearray(record.key), state, permissions)
+        value = bytearray(record.key)
+        wipe(record.key)
+        return software_key(record.algorithm, value, record.state, permissions)
+    state = token_state(record)
     if token is None or record.captured is None:
         raise MechanismError("the blob holds a token key", hint="open a token to import it: --module and --token-label")
     if record.transfer is Transfer.REFERENCE:
         return TokenKey(find_referenced(token, record.reference), state, permissions)
-    if kek is None:
-        raise MechanismError("the blob holds a token key under a KEK", hint="name the KEK with --kek")
+    if opener.unwrapping_key is None:
+        raise MechanismError("the blob holds a token key under a KEK", hint="open it with the KEK in the token (--kek)")
     request = request_for(record.captured, on_token=persist, ec_point=record.ec_point)
-    unwrapper = Unwrapper(kek.kek, dialect_named(record.dialect), allow_unsafe_kek=kek.allow_unsafe)
-    return TokenKey(unwrapper.unwrap(record.key, request).key, state, permissions)
+    dialect = dialect_named(record.dialect)
+    unwrapper = Unwrapper(opener.unwrapping_key, dialect, allow_unsafe_kek=opener.allow_unsafe)
+    return TokenKey(unwrapper.unwrap(bytes(record.key), request).key, state, permissions)
 
 
-def bits_of(record: KeyRecord) -> int:
+def bits_of(key: Key, record: KeyRecord) -> int:
     """Return the key's size in bits for the clear part; 0 where nobody tells."""
     if record.transfer is Transfer.VALUE:
-        return 8 * len(record.key)
+        return key.bits
     return 8 * (record.captured.size or 0) if record.captured and record.captured.cls == CKO.SECRET_KEY else 0
 
 
@@ -160,7 +150,3 @@ def _ec_point(key: Object) -> bytes:
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return b""
     return public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-
-
-def _bad(why: str) -> BlobError:
-    return BlobError(f"the key record does not fit together: {why}", nte=NTE.BAD_DATA, hint="export the key again")

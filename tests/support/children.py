@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hsmbridge.token import Token
     from tests.token.conftest import TokenEnv
 
-__all__ = ["ROOT", "open_token", "run_child"]
+__all__ = ["ROOT", "close", "open_token", "run_child"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -58,7 +58,9 @@ def run_child(
     except subprocess.TimeoutExpired as hung:
         pytest.fail(f"{name} did not end within {seconds} seconds: {hung.stderr!r}")
     if done.returncode != 0:
-        pytest.fail(f"{name} ended with {done.returncode} (negative: killed by that signal)\n{done.stdout}{done.stderr}")
+        pytest.fail(
+            f"{name} ended with {done.returncode} (negative: killed by that signal)\n{done.stdout}{done.stderr}"
+        )
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
@@ -69,3 +71,9 @@ def open_token() -> Token:
     token = module.token(label=os.environ["PKCS11_TOKEN_LABEL"])
     token.login(os.environ["PKCS11_PIN"])
     return token
+
+
+def close(token: Token) -> None:
+    """End the use of a token and its module: a TPM keeps what a process has loaded until C_Finalize."""
+    token.close()
+    token.calls.finalize()

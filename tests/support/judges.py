@@ -1,13 +1,14 @@
 """Wrapping formats by other people's code: the judges of what a token made and the makers of what it must open.
 
-The project has software counterparts of its own for the probe; they are not used here, so that no test has our code on both
-sides.
+The project has software counterparts of its own for the probe; they are not used here, so that no test has our code
+on both sides.
 
 Source: RFC 3394; RFC 5649; RFC 8017 section 7.1; PKCS#11 v3.1 sections 6.1.20 and 6.13.
 """
 
 from __future__ import annotations
 
+import re
 import secrets
 import subprocess
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 
-__all__ = ["OAEP_HASH", "aes_unwrap", "aes_wrap", "openssl_open", "openssl_seal", "rsa_open", "rsa_seal"]
+__all__ = ["OAEP_HASH", "aes_unwrap", "aes_wrap", "listed", "openssl_open", "openssl_seal", "rsa_open", "rsa_seal"]
 
 OAEP_HASH = {
     Dialect.RSA_OAEP_SHA256: "sha256",
@@ -87,6 +88,19 @@ def rsa_open(directory: Path, dialect: Dialect, private: RSAPrivateKey, wrapped:
         return openssl_open(directory, private, wrapped, digest)
     middle = openssl_open(directory, private, wrapped[:size], digest)
     return aes_unwrap(Dialect.AES_KWP, middle, wrapped[size:])
+
+
+def listed(shown: str, key_id: bytes) -> dict[str, str]:
+    """Pick the object with one CKA_ID out of what ``pkcs11-tool --list-objects`` shows; its --id does not filter.
+
+    Returns: label, ID, Usage, Access as they are shown; empty where there is no such object.
+    """
+    for block in re.split(r"^(?=\S)", shown, flags=re.MULTILINE):
+        pairs = (line.partition(":") for line in block.splitlines()[1:])
+        fields = {name.strip(): rest.strip() for name, _, rest in pairs}
+        if fields.get("ID", "").split(" ")[0].replace(":", "").lower() == key_id.hex():
+            return fields
+    return {}
 
 
 def _pkeyutl(directory: Path, action: list[str], pem: bytes, data: bytes, digest: str) -> bytes:

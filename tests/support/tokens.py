@@ -150,7 +150,10 @@ def inventory(token: Token) -> frozenset[int]:
 
 
 def rsa_public_object(ours: Ours, token: Token, public: RSAPublicKey, template: Template | None = None) -> Object:
-    """Put an RSA public key into the token as a session object that can wrap, and nothing else; *template* overrides."""
+    """Put an RSA public key into the token as a session object that can only wrap.
+
+    *template* overrides.
+    """
     numbers = public.public_numbers()
     wanted: dict[int, Value] = {
         CKA.CLASS: CKO.PUBLIC_KEY,
@@ -210,12 +213,15 @@ def token_pair(token: Token) -> Object:
     """Return the private half of an RSA-2048 pair of token objects, made once: a TPM has room for few."""
     label = "pair of the tests"
     found = token.find({CKA.CLASS: CKO.PRIVATE_KEY, CKA.TOKEN: True, CKA.LABEL: label})
-    use = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False}
+    use: Template = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False}
     return found[0] if found else generate_key(token, parse_keyspec("rsa:2048"), use)
 
 
 def token_key(token: Token) -> Object:
-    """Return a new token object of a kind that the token can make: an extractable AES key, else :func:`token_pair`'s."""
+    """Return a new token object of a kind that the token can make.
+
+    That is an extractable AES key, else :func:`token_pair`'s private key.
+    """
     use = {CKA.TOKEN: True, CKA.EXTRACTABLE: True, CKA.LABEL: "kept", **usage(CKA.ENCRYPT, CKA.DECRYPT)}
     if CKM.AES_KEY_GEN in token.mechanisms():
         try:

@@ -15,6 +15,7 @@ from hsmbridge.errors import ExistsError, Pkcs11Error, PolicyError, ReadBackErro
 from hsmbridge.generation import generate_key
 from hsmbridge.keyspec import parse_keyspec
 from hsmbridge.unwrapping import KeyRequest, Unwrapper
+from tests.support.judges import listed
 from tests.support.tokens import RAW_USAGE, WayIn, inventory, request_for, usage
 
 if TYPE_CHECKING:
@@ -36,11 +37,6 @@ def way_in(token: Token) -> WayIn:
     return WayIn(token)
 
 
-def lines_of(shown: str) -> dict[str, str]:
-    """Read pkcs11-tool's list of one object."""
-    return {name.strip(): rest.strip() for name, _, rest in (line.partition(":") for line in shown.splitlines())}
-
-
 def encrypts_like(pkcs11_tool: Pkcs11Tool, directory: Path, key_id: bytes, value: bytes) -> bool:
     """Have pkcs11-tool encrypt with the token's key and `cryptography` with the known bytes, and compare."""
     plain, iv = secrets.token_bytes(64), secrets.token_bytes(16)
@@ -52,9 +48,13 @@ def encrypts_like(pkcs11_tool: Pkcs11Tool, directory: Path, key_id: bytes, value
     return output.read_bytes() == encryptor.update(plain) + encryptor.finalize()
 
 
-@pytest.mark.parametrize("use", [(), (CKA.ENCRYPT, CKA.DECRYPT), (CKA.SIGN, CKA.VERIFY), (CKA.WRAP, CKA.UNWRAP), (CKA.ENCRYPT,)])
+@pytest.mark.parametrize(
+    "use", [(), (CKA.ENCRYPT, CKA.DECRYPT), (CKA.SIGN, CKA.VERIFY), (CKA.WRAP, CKA.UNWRAP), (CKA.ENCRYPT,)]
+)
 @pytest.mark.parametrize("extractable", [True, False])
-def test_requested_attributes_come_back(token: Token, way_in: WayIn, use: tuple[CKA, ...], *, extractable: bool) -> None:
+def test_requested_attributes_come_back(
+    token: Token, way_in: WayIn, use: tuple[CKA, ...], *, extractable: bool
+) -> None:
     """Label, CKA_ID, protection and each of seven usage flags are as asked, for true and for false."""
     request = request_for(CKK.AES, {**usage(*use), CKA.EXTRACTABLE: extractable, CKA.LABEL: "asked"}, size=32)
     with Ours(token) as ours:
@@ -75,13 +75,23 @@ def test_labels_survive(token: Token, way_in: WayIn, label: str) -> None:
 def test_a_persisted_key_is_there_for_other_processes(
     token: Token, way_in: WayIn, pkcs11_tool: Pkcs11Tool, tmp_path: Path
 ) -> None:
-    """pkcs11-tool, in a process of its own, lists the key with its name and usage, and encrypts with it as with the known bytes."""
+    """pkcs11-tool, in a process of its own, lists the key with its name and usage.
+
+    It encrypts with it as `cryptography` does with the known bytes.
+    """
     value, key_id, label = secrets.token_bytes(32), secrets.token_bytes(16), f"kept {secrets.token_hex(4)}"
-    kept = {CKA.TOKEN: True, CKA.EXTRACTABLE: False, CKA.ID: key_id, CKA.LABEL: label, CKA.ENCRYPT: True, CKA.DECRYPT: True}
+    kept: Template = {
+        CKA.TOKEN: True,
+        CKA.EXTRACTABLE: False,
+        CKA.ID: key_id,
+        CKA.LABEL: label,
+        CKA.ENCRYPT: True,
+        CKA.DECRYPT: True,
+    }
     before = inventory(token)
     key = Unwrapper(way_in.kek).unwrap(way_in.seal(value), request_for(CKK.AES, kept, size=32)).key
     assert inventory(token) - before == {key.handle}  # the session object that was tried first is gone
-    shown = lines_of(pkcs11_tool("--list-objects", "--type", "secrkey", "--id", key_id.hex()).stdout)
+    shown = listed(pkcs11_tool("--list-objects", "--type", "secrkey").stdout, key_id)
     assert shown["label"] == label
     assert set(shown["Usage"].split(", ")) == {"encrypt", "decrypt"}
     access = shown["Access"].split(", ")
@@ -94,14 +104,16 @@ def test_a_session_key_is_not_there_for_other_processes(token: Token, way_in: Wa
     """A key that was not to be kept is seen by nobody else."""
     with Ours(token) as ours:
         key = ours.take(Unwrapper(way_in.kek).unwrap(way_in.seal(bytes(32)), request_for(CKK.AES)).key)
-        listed = pkcs11_tool("--list-objects", "--type", "secrkey", "--id", key.identity.id.hex()).stdout
-        assert key.identity.id.hex() not in listed
+        assert listed(pkcs11_tool("--list-objects", "--type", "secrkey").stdout, key.identity.id) == {}
 
 
 def test_a_taken_id_is_refused(token: Token, way_in: WayIn, pkcs11_tool: Pkcs11Tool, tmp_path: Path) -> None:
-    """A token key is not replaced by another with its CKA_ID, as NSS would: neither by unwrap nor by generate; the first one works on."""
+    """A token key is not replaced by another with its CKA_ID, as NSS would.
+
+    Neither by unwrap nor by generate; the first one works on.
+    """
     first, second, key_id = secrets.token_bytes(32), secrets.token_bytes(32), secrets.token_bytes(16)
-    kept = {CKA.TOKEN: True, CKA.ID: key_id, CKA.LABEL: "first", CKA.ENCRYPT: True}
+    kept: Template = {CKA.TOKEN: True, CKA.ID: key_id, CKA.LABEL: "first", CKA.ENCRYPT: True}
     unwrapper = Unwrapper(way_in.kek)
     unwrapper.unwrap(way_in.seal(first), request_for(CKK.AES, kept))
     before = inventory(token)
@@ -116,7 +128,10 @@ def test_a_taken_id_is_refused(token: Token, way_in: WayIn, pkcs11_tool: Pkcs11T
 
 
 def test_what_the_token_makes_otherwise_is_not_kept(token: Token, way_in: WayIn) -> None:
-    """A key that comes out with another attribute than expected is an error, and neither a session nor a token object is left."""
+    """A key that comes out with another attribute than expected is an error.
+
+    Neither a session nor a token object is left.
+    """
     for persistent in (False, True):
         wish = request_for(CKK.AES, {CKA.TOKEN: persistent})
         # No token lets an unwrapped key be one that never could leave (PKCS#11 v3.1 section 5.14.4).
@@ -124,14 +139,17 @@ def test_what_the_token_makes_otherwise_is_not_kept(token: Token, way_in: WayIn)
             cls=wish.cls, key_type=wish.key_type, template=wish.template, expected={CKA.NEVER_EXTRACTABLE: True}
         )
         before = inventory(token)
-        with pytest.raises(ReadBackError, match="CKA_NEVER_EXTRACTABLE False instead of True; it was removed"):
+        with pytest.raises(ReadBackError, match="CKA_NEVER_EXTRACTABLE False instead of True"):
             Unwrapper(way_in.kek).unwrap(way_in.seal(bytes(32)), request)
         assert inventory(token) == before
 
 
 @pytest.mark.parametrize("bad", [{CKA.KEY_TYPE: 0x80001234}, {CKA.MODULUS: bytes(16)}, {CKA.CHECK_VALUE: bytes(3)}])
 def test_a_template_that_the_token_refuses_leaves_nothing(token: Token, way_in: WayIn, bad: Template) -> None:
-    """An impossible attribute is an error and leaves no token object; what the module itself leaves behind is reported in it."""
+    """An impossible attribute is an error and leaves no token object.
+
+    What the module itself leaves behind is reported in it.
+    """
     for persistent in (False, True):
         before, kept_before = inventory(token), set(token.handles({CKA.TOKEN: True}))
         request = request_for(CKK.AES, {CKA.TOKEN: persistent, **bad})
@@ -148,13 +166,11 @@ def test_a_template_that_the_token_refuses_leaves_nothing(token: Token, way_in: 
 
 
 def test_one_unwrapper_serves_many_keys(token: Token, way_in: WayIn) -> None:
-    """A hundred keys through one unwrapper are a hundred objects with their own values, and destroying them leaves none."""
+    """A hundred keys through one unwrapper are a hundred objects, and destroying them leaves none."""
     before = inventory(token)
     request = request_for(CKK.AES, {CKA.ENCRYPT: True, CKA.DECRYPT: True})
     unwrapper = Unwrapper(way_in.kek)
     with Ours(token) as ours:
-        keys = [
-            ours.take(unwrapper.unwrap(way_in.seal(secrets.token_bytes(32)), request).key) for _ in range(100)
-        ]
+        keys = [ours.take(unwrapper.unwrap(way_in.seal(secrets.token_bytes(32)), request).key) for _ in range(100)]
         assert len({key.handle for key in keys}) == 100
     assert inventory(token) == before

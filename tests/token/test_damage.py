@@ -23,6 +23,7 @@ from tests.support.tokens import enter_kek, inventory, request_for, requires, re
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from hsmbridge.template import Template
     from hsmbridge.token import Token
 
 AES = [dialect for dialect in Dialect if not dialect.is_rsa]
@@ -81,7 +82,10 @@ def test_truncated_and_extended(token: Token, dialect: Dialect, key_type: CKK, s
 
 @pytest.mark.parametrize("dialect", AES)
 def test_the_wrong_kek(token: Token, dialect: Dialect) -> None:
-    """A wrap under another KEK, also one that differs in one bit, does not open; the error says to check KEK and mechanism."""
+    """A wrap under another KEK, also one that differs in one bit, does not open.
+
+    The error says to check KEK and mechanism.
+    """
     requires(token, dialect)
     requires_entry(token)
     inventory(token)
@@ -110,7 +114,10 @@ def test_another_dialect_s_wrap(token: Token) -> None:
 
 @pytest.mark.parametrize("dialect", AES)
 def test_type_confusion(token: Token, dialect: Dialect) -> None:
-    """A 32-byte secret is no DES3 key and a 24-byte one no AES-256 key, though some tokens would take the first for one."""
+    """A 32-byte secret is no DES3 key and a 24-byte one no AES-256 key.
+
+    Some tokens would take the first for one.
+    """
     requires(token, dialect)
     requires_entry(token)
     inventory(token)
@@ -127,7 +134,10 @@ def test_type_confusion(token: Token, dialect: Dialect) -> None:
 
 @pytest.mark.parametrize("dialect", [Dialect.AES_KWP, Dialect.AES_KW_PKCS7])
 def test_a_length_that_an_authenticated_record_tells(token: Token, dialect: Dialect) -> None:
-    """A secret of 20 bytes is not taken for one of 23, though both fill the same blocks, where the token tells lengths."""
+    """A secret of 20 bytes is not taken for one of 23, where the token tells lengths.
+
+    Both fill the same blocks.
+    """
     requires(token, dialect)
     requires_entry(token)
     before = inventory(token)
@@ -149,7 +159,13 @@ def test_secret_bytes_are_no_private_key(token: Token) -> None:
     requires_entry(token)
     before = inventory(token)
     kek_value = secrets.token_bytes(32)
-    named = {CKA.TOKEN: False, CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.ID: secrets.token_bytes(16), CKA.SIGN: True}
+    named: Template = {
+        CKA.TOKEN: False,
+        CKA.SENSITIVE: True,
+        CKA.EXTRACTABLE: True,
+        CKA.ID: secrets.token_bytes(16),
+        CKA.SIGN: True,
+    }
     with Ours(token) as ours:
         kek = enter_kek(ours, token, kek_value)
         for key_type in (CKK.RSA, CKK.EC):
@@ -161,7 +177,10 @@ def test_secret_bytes_are_no_private_key(token: Token) -> None:
 
 @pytest.mark.parametrize("dialect", RSA)
 def test_damage_under_rsa(token: Token, dialect: Dialect, tmp_path: Path) -> None:
-    """Flipped, truncated, extended, and sealed for another key: an OAEP or RSA-AES wrap that is not right does not open."""
+    """An OAEP or RSA-AES wrap that is not right does not open.
+
+    Flipped, truncated, extended, above the modulus, and sealed for another key.
+    """
     requires(token, dialect)
     private = generate_kek(token, parse_keyspec("rsa:3072"), label="damage", persist=False, unwrap_template=False)
     public = public_key_of(private)

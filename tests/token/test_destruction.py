@@ -1,4 +1,7 @@
-"""C_DestroyObject is called on software-resident keys and on objects of ours, once each; hardware keys outlive everything."""
+"""C_DestroyObject is called on software-resident keys and objects of ours, once each.
+
+Hardware keys outlive everything.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hsmbridge.codes import CKA, CKM, CKO
+from hsmbridge.codes import CKA, CKO
 from hsmbridge.destruction import Ours, destroy_session_key
 from hsmbridge.errors import HardwareKeyError, KekError, StaleObjectError
-from tests.support.tokens import inventory, make, requires, requires_entry, token_key, usage
+from hsmbridge.objects import Object
+from hsmbridge.template import PackedTemplate
+from tests.support.judges import listed
+from tests.support.tokens import inventory, make, requires_entry, token_key, usage
 
 if TYPE_CHECKING:
-    from hsmbridge.objects import Object
+    from hsmbridge.template import Template
     from hsmbridge.token import Token
     from tests.token.conftest import Pkcs11Tool
 
@@ -24,8 +30,11 @@ LABEL = "once"
 def is_listed(pkcs11_tool: Pkcs11Tool, key: Object) -> bool:
     """Whether pkcs11-tool, in a process of its own, sees a token key."""
     kind = "secrkey" if key.identity.cls == CKO.SECRET_KEY else "privkey"
-    shown = pkcs11_tool("--list-objects", "--type", kind, "--id", key.identity.id.hex()).stdout
-    return key.identity.id.hex() in shown.replace(":", "").lower()
+    done = pkcs11_tool("--list-objects", "--type", kind, check=False)
+    if done.returncode != 0 and not key.token.handles({CKA.TOKEN: True, CKA.CLASS: CKO.SECRET_KEY}):
+        pytest.skip(f"the token has no room for a second process: {done.stderr}")  # a TPM without resource manager
+    assert done.returncode == 0, done.stderr
+    return listed(done.stdout, key.identity.id) != {}
 
 
 def session_key(token: Token) -> Object:
@@ -35,12 +44,11 @@ def session_key(token: Token) -> Object:
 
 
 def test_a_token_key_is_never_destroyed(token: Token, pkcs11_tool: Pkcs11Tool) -> None:
-    """destroy_session_key refuses a token key as often as it is asked to; pkcs11-tool sees the key before and after."""
+    """destroy_session_key refuses a token key as often as it is asked to; pkcs11-tool sees it afterwards."""
     key = token_key(token)
     before = inventory(token)
-    assert is_listed(pkcs11_tool, key)
     for _ in range(3):
-        with pytest.raises(HardwareKeyError, match="is never destroyed: CKA_TOKEN=true") as refusal:
+        with pytest.raises(HardwareKeyError, match=r"is never destroyed: .*CKA_TOKEN=true") as refusal:
             destroy_session_key(key)
         assert refusal.value.hint
     assert key.alive
@@ -76,7 +84,10 @@ def test_a_session_key_is_destroyed_once(token: Token) -> None:
 
 
 def test_a_second_holder_of_the_object_finds_it_dead(token: Token) -> None:
-    """A process has one object for one handle, so a key found by search is dead when the one who made it destroys it."""
+    """A process has one object for one handle.
+
+    So a key found by search is dead when the one who made it destroys it.
+    """
     requires_entry(token)
     key = session_key(token)
     (found,) = token.find({CKA.ID: key.identity.id})
@@ -87,7 +98,10 @@ def test_a_second_holder_of_the_object_finds_it_dead(token: Token) -> None:
 
 
 def test_a_reused_handle_is_safe(token: Token, pkcs11_tool: Pkcs11Tool) -> None:
-    """A token key that gets a destroyed session key's handle survives whatever is done with the old object (openCryptoki reuses them)."""
+    """A token key that gets a destroyed session key's handle survives whatever is done with the old object.
+
+    openCryptoki does reuse handles.
+    """
     requires_entry(token)
     old = session_key(token)
     handle = old.handle
@@ -109,15 +123,14 @@ def test_a_reused_handle_is_safe(token: Token, pkcs11_tool: Pkcs11Tool) -> None:
 
 
 def test_an_object_that_changed_its_name_is_not_destroyed(token: Token) -> None:
-    """If CKA_ID or label is another right before the destroy than when the key was taken, the handle is given up instead."""
+    """If CKA_ID or label has changed right before the destroy, the handle is given up instead."""
     requires_entry(token)
-    for change in ({CKA.LABEL: "another"}, {CKA.ID: secrets.token_bytes(16)}):
+    changes: list[Template] = [{CKA.LABEL: "another"}, {CKA.ID: secrets.token_bytes(16)}]
+    for change in changes:
         key = session_key(token)
         handle = key.handle
         assert key.identity.label == LABEL
         with token.sessions as session:  # behind the object's back, as another user of the process would
-            from hsmbridge.template import PackedTemplate  # noqa: PLC0415
-
             token.calls.set_attributes(session, handle, PackedTemplate(change))
         with pytest.raises(StaleObjectError, match="nothing was destroyed"):
             destroy_session_key(key)
@@ -129,18 +142,27 @@ def test_an_object_that_changed_its_name_is_not_destroyed(token: Token) -> None:
 
 
 def test_ours_removes_what_was_not_handed_out(token: Token) -> None:
-    """An operation that fails half-way leaves nothing: session and token objects that it made are gone, what it released stays."""
+    """An operation that fails half-way leaves nothing.
+
+    Session and token objects that it made are gone, what it released stays.
+    """
     requires_entry(token)
     before = inventory(token)
-    with pytest.raises(KekError, match="half-way"), Ours(token) as ours:
-        kept = ours.release(make(ours, token))
-        made = [make(ours, token), make(ours, token, {CKA.TOKEN: True, CKA.LABEL: "half made"})]
-        raise KekError("half-way")
-    assert kept.alive
-    assert [key.alive for key in made] == [False, False]
-    assert inventory(token) - before == {kept.handle}
+    ours, made = Ours(token), list[Object]()
+
+    def stop_half_way() -> None:
+        with ours:
+            made.append(ours.release(make(ours, token)))
+            made.append(make(ours, token))
+            made.append(make(ours, token, {CKA.TOKEN: True, CKA.LABEL: "half made"}))
+            raise KekError("half-way")
+
+    with pytest.raises(KekError, match="half-way"):
+        stop_half_way()
+    assert [key.alive for key in made] == [True, False, False]
+    assert inventory(token) - before == {made[0].handle}
     assert ours.debris == []
-    destroy_session_key(kept)
+    destroy_session_key(made[0])
 
 
 def test_ours_removes_its_own_only(token: Token) -> None:
@@ -163,14 +185,18 @@ def test_ours_removes_its_own_only(token: Token) -> None:
 
 
 def test_ours_reports_what_it_cannot_remove(token: Token) -> None:
-    """An object that is gone already, or that the token does not let go, is reported as debris and in the error's notes."""
+    """An object that is gone already is reported as debris and in the error's notes."""
     requires_entry(token)
-    requires(token, CKM.AES_KEY_GEN)
-    with pytest.raises(KekError) as failure, Ours(token) as ours:
-        key = make(ours, token, {CKA.LABEL: "vanished"})
-        with token.sessions as session:
+    ours = Ours(token)
+
+    def lose_one() -> None:
+        with ours, token.sessions as session:
+            key = make(ours, token, {CKA.LABEL: "vanished"})
             token.calls.destroy_object(session, key.handle)
-        raise KekError("half-way")
+            raise KekError("half-way")
+
+    with pytest.raises(KekError) as failure:
+        lose_one()
     assert len(ours.debris) == 1
     assert "'vanished' may be left in token" in ours.debris[0]
     assert failure.value.__notes__ == ours.debris

@@ -1,8 +1,7 @@
-"""Which KEKs are refused, which keys they may not wrap, and what a safe KEK looks like to others."""
+"""Which KEKs are refused, and which keys a good one may not wrap."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from typing import TYPE_CHECKING
 
@@ -10,13 +9,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from hsmbridge.attributes import AttributeQuery
-from hsmbridge.codes import CKA, CKK, CKO
+from hsmbridge.codes import CKA, CKK
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.errors import KekError, NotExtractableError, Pkcs11Error, PolicyError
-from hsmbridge.generation import enforces_unwrap_template, generate_kek, generate_key, kek_fingerprint
+from hsmbridge.generation import generate_key
 from hsmbridge.keyspec import parse_keyspec
-from hsmbridge.probe import probe
 from hsmbridge.unwrapping import unwrap
 from hsmbridge.wrapping import wrap
 from tests.support.judges import aes_unwrap, aes_wrap
@@ -25,7 +23,6 @@ from tests.support.tokens import (
     enter_kek,
     inventory,
     make,
-    raw_wrap,
     request_for,
     requires,
     requires_entry,
@@ -33,12 +30,9 @@ from tests.support.tokens import (
 )
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from hsmbridge.objects import Object
     from hsmbridge.template import Template
     from hsmbridge.token import Token
-    from tests.token.conftest import Pkcs11Tool
 
 ALSO = [CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.DERIVE]
 DIALECT = Dialect.AES_KWP
@@ -71,7 +65,7 @@ def requires_nested(kek: Object, kind: CKA, written: Template) -> None:
 
 @pytest.mark.parametrize("also", ALSO, ids=lambda kind: kind.name)
 def test_an_aes_kek_that_may_do_more_is_refused(token: Token, also: CKA) -> None:
-    """A KEK that may also encrypt, decrypt, sign, verify or derive neither wraps nor unwraps, unless that is asked for."""
+    """A KEK that may do more than wrap and unwrap does neither, unless that is asked for."""
     ready(token)
     kek_value, value = secrets.token_bytes(32), secrets.token_bytes(32)
     wrapped, before = aes_wrap(DIALECT, kek_value, value), inventory(token)
@@ -106,7 +100,7 @@ def test_a_public_kek_that_may_do_more_is_refused(token: Token, also: CKA) -> No
 def test_a_private_kek_that_may_do_more_is_refused(token: Token, also: CKA) -> None:
     """An RSA private key that may also decrypt or sign does not unwrap: nothing reaches the token."""
     requires_entry(token)
-    use = {CKA.UNWRAP: True, CKA.DECRYPT: False, CKA.SIGN: False, CKA.DERIVE: False, also: True}
+    use: Template = {CKA.UNWRAP: True, CKA.DECRYPT: False, CKA.SIGN: False, CKA.DERIVE: False, also: True}
     kek = generate_key(token, parse_keyspec("rsa:2048"), use)
     with pytest.raises(KekError, match=f"may also {also.name}"):
         unwrap(kek, secrets.token_bytes(256), request_for(CKK.AES))
@@ -173,7 +167,10 @@ def test_a_key_that_is_not_extractable_stays(token: Token) -> None:
 
 
 def test_wrap_with_trusted(token: Token) -> None:
-    """A key with CKA_WRAP_WITH_TRUSTED goes under no KEK that the security officer has not marked, whatever the token does."""
+    """A key with CKA_WRAP_WITH_TRUSTED goes under no KEK that the security officer has not marked.
+
+    Whatever the token does about it.
+    """
     ready(token)
     with Ours(token) as ours:
         kek = enter_kek(ours, token, secrets.token_bytes(32))
@@ -203,11 +200,12 @@ def test_unwrap_template(token: Token) -> None:
     ready(token)
     kek_value = secrets.token_bytes(32)
     wrapped, before = aes_wrap(DIALECT, kek_value, secrets.token_bytes(32)), inventory(token)
-    demand = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
+    demand: Template = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
     with Ours(token) as ours:
         kek = attempt(ours, token, {CKA.UNWRAP_TEMPLATE: demand}, kek_value)
         requires_nested(kek, CKA.UNWRAP_TEMPLATE, demand)
-        for wish in ({CKA.EXTRACTABLE: True}, {CKA.SENSITIVE: False, CKA.EXTRACTABLE: False}):
+        wishes: tuple[Template, ...] = ({CKA.EXTRACTABLE: True}, {CKA.SENSITIVE: False, CKA.EXTRACTABLE: False})
+        for wish in wishes:
             with pytest.raises(KekError, match="CKA_UNWRAP_TEMPLATE demands"):
                 unwrap(kek, wrapped, request_for(CKK.AES, wish), allow_unsafe_kek=True)
         key = ours.take(unwrap(kek, wrapped, request_for(CKK.AES, demand)).key)
@@ -216,57 +214,3 @@ def test_unwrap_template(token: Token) -> None:
         with pytest.raises(NotExtractableError):
             wrap(key, kek)
     assert inventory(token) == before
-
-
-def test_a_generated_kek_is_safe(token: Token, pkcs11_tool: Pkcs11Tool) -> None:
-    """pkcs11-tool, in a process of its own, sees a KEK that wraps and unwraps and nothing else, and was never extractable."""
-    ready(token)
-    label = f"kek {secrets.token_hex(4)}"
-    kek = generate_kek(token, parse_keyspec("aes:256"), label=label)
-    shown = pkcs11_tool("--list-objects", "--type", "secrkey", "--id", kek.identity.id.hex()).stdout
-    lines = {name.strip(): rest.strip() for name, _, rest in (line.partition(":") for line in shown.splitlines())}
-    assert lines["label"] == label
-    assert set(lines["Usage"].split(", ")) == {"wrap", "unwrap"}
-    access = set(lines["Access"].split(", "))
-    assert {"sensitive", "always sensitive", "never extractable"} <= access
-    assert "extractable" not in access
-    if enforces_unwrap_template(token):
-        wrapped = aes_wrap(DIALECT, secrets.token_bytes(32), secrets.token_bytes(32))
-        with pytest.raises(KekError, match="CKA_UNWRAP_TEMPLATE demands"):
-            unwrap(kek, wrapped, request_for(CKK.AES))
-
-
-def test_an_aes_kek_is_named_by_its_fingerprint(token: Token) -> None:
-    """The fingerprint is 16 bytes of SHA-256 over `cryptography`'s RFC 3394 wrap of the fixed value."""
-    requires(token, Dialect.AES_KW)
-    requires_entry(token)
-    kek_value = secrets.token_bytes(32)
-    with Ours(token) as ours:
-        kek = enter_kek(ours, token, kek_value)
-        expected = hashlib.sha256(aes_wrap(Dialect.AES_KW, kek_value, b"hsmbridge KEK id")).digest()[:16]
-        assert kek_fingerprint(kek) == expected
-    made = generate_kek(token, parse_keyspec("aes:256"), label="named", persist=False)
-    assert made.identity.id == kek_fingerprint(made)
-
-
-def test_an_rsa_kek_is_named_by_its_fingerprint(token: Token, pkcs11_tool: Pkcs11Tool, tmp_path: Path) -> None:
-    """Both halves of an RSA KEK bear SHA-256 of the SubjectPublicKeyInfo that pkcs11-tool reads from the token."""
-    requires_entry(token)
-    kek = generate_kek(token, parse_keyspec("rsa:3072"), label=f"pair {secrets.token_hex(4)}")
-    output = tmp_path / "public.der"
-    name = kek.identity.id.hex()
-    pkcs11_tool("--read-object", "--type", "pubkey", "--id", name, "--output-file", str(output))
-    assert hashlib.sha256(output.read_bytes()).hexdigest() == name
-    assert len(token.handles({CKA.CLASS: CKO.PRIVATE_KEY, CKA.ID: kek.identity.id})) == 1
-    assert raw_is_refused(token, kek)
-
-
-def raw_is_refused(token: Token, kek: Object) -> bool:
-    """Whether the private half of a pair refuses to wrap, as it has no CKA_WRAP."""
-    with Ours(token) as ours:
-        route = next(iter(route for route in probe(token).findings().values() if not isinstance(route, str)))
-        try:
-            raw_wrap(route, kek, make(ours, token))
-        except Pkcs11Error:
-            return True
-    return False

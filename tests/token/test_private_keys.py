@@ -30,12 +30,17 @@ if TYPE_CHECKING:
 
     from hsmbridge.objects import Object
     from hsmbridge.publickeys import PublicKey
+    from hsmbridge.template import Template
     from hsmbridge.token import Token
 
 SPECS = [parse_keyspec(text) for text in ("rsa:2048", "ec:p-256", "ec:p-384", "ec:p-521", "ed25519")]
 COMPOSITE = [dialect for dialect in OAEP_HASH if "aes" in dialect]
-USE = {CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False, CKA.DERIVE: False}
-CURVES = {256: ec.SECP256R1, 384: ec.SECP384R1, 521: ec.SECP521R1}
+USE: Template = {CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False, CKA.DERIVE: False}
+CURVES: dict[int, type[ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1]] = {
+    256: ec.SECP256R1,
+    384: ec.SECP384R1,
+    521: ec.SECP521R1,
+}
 SIGNING = {CKK.RSA: CKM.SHA256_RSA_PKCS, CKK.EC: CKM.ECDSA, CKK.EC_EDWARDS: CKM.EDDSA}
 
 
@@ -52,7 +57,11 @@ def made_in_software(spec: KeySpec) -> rsa.RSAPrivateKey | ec.EllipticCurvePriva
     """Generate a private key with `cryptography`."""
     if spec.key_type == CKK.RSA:
         return rsa.generate_private_key(65537, spec.bits)
-    return ec.generate_private_key(CURVES[spec.bits]()) if spec.key_type == CKK.EC else ed25519.Ed25519PrivateKey.generate()
+    return (
+        ec.generate_private_key(CURVES[spec.bits]())
+        if spec.key_type == CKK.EC
+        else ed25519.Ed25519PrivateKey.generate()
+    )
 
 
 def der_at_the_start(data: bytes) -> bytes:
@@ -100,14 +109,24 @@ def request_for_pair(spec: KeySpec, public: object) -> KeyRequest:
     point = b""
     if isinstance(public, ec.EllipticCurvePublicKey):
         point = public.public_bytes(serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint)
-    named = {CKA.TOKEN: False, CKA.PRIVATE: True, CKA.SENSITIVE: True, CKA.EXTRACTABLE: True, CKA.LABEL: "arrived", **USE}
+    named = {
+        CKA.TOKEN: False,
+        CKA.PRIVATE: True,
+        CKA.SENSITIVE: True,
+        CKA.EXTRACTABLE: True,
+        CKA.LABEL: "arrived",
+        **USE,
+    }
     named[CKA.ID] = secrets.token_bytes(16)
     return KeyRequest(cls=CKO.PRIVATE_KEY, key_type=spec.key_type, template=named, ec_point=point)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_cryptography_loads_what_the_token_wraps(token: Token, spec: KeySpec) -> None:
-    """A generated private key comes out under AES as PKCS#8 of that very key; a type that the token cannot wrap is an error."""
+    """A generated private key comes out under AES as PKCS#8 of that very key.
+
+    A type that the token cannot wrap is an error.
+    """
     requires(token, Dialect.AES_KWP)
     requires_entry(token)
     kek_value = secrets.token_bytes(32)
@@ -166,7 +185,10 @@ def test_a_private_key_comes_back_through_the_token_s_own_wrap(token: Token, spe
 
 @pytest.mark.parametrize("dialect", COMPOSITE)
 def test_rsa_aes_key_wrap_carries_a_private_key(token: Token, dialect: Dialect, tmp_path: Path) -> None:
-    """`openssl` and `cryptography` open a private key that left under an RSA public key: OAEP of an AES key, KWP under that."""
+    """`openssl` and `cryptography` open a private key that left under an RSA public key.
+
+    It is OAEP of an AES key, and KWP under that.
+    """
     requires(token, dialect)
     recipient = rsa.generate_private_key(65537, 3072)
     before = inventory(token)
@@ -180,7 +202,10 @@ def test_rsa_aes_key_wrap_carries_a_private_key(token: Token, dialect: Dialect, 
 
 
 def test_oaep_alone_refuses_a_private_key(token: Token) -> None:
-    """A private key does not fit into OAEP; without a dialect the composite is taken, and where there is none it is refused."""
+    """A private key does not fit into OAEP.
+
+    Without a dialect the composite is taken, and where there is none it is refused.
+    """
     oaep = next((one for one in (Dialect.RSA_OAEP_SHA256, Dialect.RSA_OAEP_SHA1) if probe(token).has(one)), None)
     if oaep is None:
         pytest.skip("the token has no RSA-OAEP")

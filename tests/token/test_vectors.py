@@ -1,7 +1,8 @@
 """NIST's key wrap vectors through C_WrapKey and C_UnwrapKey.
 
-They are the CAVP files of SP 800-38F as the package cryptography_vectors carries them: KW is RFC 3394, KWP is RFC 5649. Left out
-are TKW, which wraps under triple DES, and the files named ``_inv``, which run AES backwards: PKCS#11 has no mechanism for either.
+They are the CAVP files of SP 800-38F as the package cryptography_vectors carries them: KW is RFC 3394, KWP is RFC 5649.
+Left out are TKW, which wraps under triple DES, and the files named ``_inv``, which run AES backwards: PKCS#11 has no
+mechanism for either.
 """
 
 from __future__ import annotations
@@ -79,7 +80,10 @@ def enter_plain(ours: Ours, token: Token, plain: bytes) -> Object:
 
 
 def test_the_files_hold_what_is_expected_of_them() -> None:
-    """All twelve files are read in full: 500 vectors each, 100 of those for unwrapping must fail; `cryptography` agrees."""
+    """All twelve files are read in full, 500 vectors each.
+
+    A hundred of those for unwrapping must fail; `cryptography` agrees with the others.
+    """
     for name, bits in FILES:
         to_wrap, to_open = list(vectors(f"{name}_AE_{bits}")), list(vectors(f"{name}_AD_{bits}"))
         assert len(to_wrap) == len(to_open) == IN_A_FILE
@@ -92,7 +96,10 @@ def test_the_files_hold_what_is_expected_of_them() -> None:
 
 @pytest.mark.parametrize(("name", "bits"), FILES)
 def test_wrapping_vectors(token: Token, name: str, bits: int) -> None:
-    """C_WrapKey makes the vector's ciphertext of its plaintext, or the length is refused, and rightly so: the token gets it wrong."""
+    """C_WrapKey makes the vector's ciphertext of its plaintext, or the length is refused.
+
+    Rightly so: the token gets it wrong.
+    """
     dialect = DIALECTS[name]
     requires(token, dialect)
     requires_entry(token)
@@ -133,7 +140,10 @@ def wrap_one(ours: Ours, token: Token, route: Route, vector: Vector) -> str:
 
 @pytest.mark.parametrize(("name", "bits"), FILES)
 def test_unwrapping_vectors(token: Token, name: str, bits: int) -> None:
-    """C_UnwrapKey makes the vector's plaintext of its ciphertext; the hundred forged ones are refused and leave no object."""
+    """C_UnwrapKey makes the vector's plaintext of its ciphertext.
+
+    The hundred forged ones are refused and leave no object.
+    """
     dialect = DIALECTS[name]
     requires(token, dialect)
     requires_entry(token)

@@ -83,7 +83,10 @@ def requires_rsa(token: Token) -> None:
 
 @pytest.mark.parametrize("dialect", AES)
 def test_software_opens_what_the_token_wraps_under_aes(token: Token, dialect: Dialect) -> None:
-    """`cryptography` reads each key's exact bytes from its wrap, or the key is refused because the token would change them."""
+    """`cryptography` reads each key's exact bytes from its wrap, or the key is refused.
+
+    Then the token would have changed it.
+    """
     requires(token, dialect)
     requires_entry(token)
     route, kek_value = probe(token).route(dialect), secrets.token_bytes(32)
@@ -109,7 +112,10 @@ def test_software_opens_what_the_token_wraps_under_aes(token: Token, dialect: Di
 
 @pytest.mark.parametrize("dialect", AES)
 def test_the_token_opens_what_software_wraps_under_aes(token: Token, dialect: Dialect) -> None:
-    """A key that `cryptography` wrapped is in the token byte for byte afterwards, or was refused; it is never changed."""
+    """A key that `cryptography` wrapped is in the token byte for byte afterwards, or was refused.
+
+    It is never changed.
+    """
     requires(token, dialect, Dialect.AES_KW)
     requires_entry(token)
     kek_value, witness_value = secrets.token_bytes(32), secrets.token_bytes(32)
@@ -154,7 +160,11 @@ def test_openssl_opens_what_the_token_wraps_under_rsa(
 
 @pytest.mark.parametrize("dialect", RSA)
 def test_the_token_opens_what_openssl_wraps_under_rsa(
-    token: Token, dialect: Dialect, token_pair: tuple[Object, rsa.RSAPublicKey], recipient: rsa.RSAPrivateKey, tmp_path: Path
+    token: Token,
+    dialect: Dialect,
+    token_pair: tuple[Object, rsa.RSAPublicKey],
+    recipient: rsa.RSAPrivateKey,
+    tmp_path: Path,
 ) -> None:
     """A key that `openssl pkeyutl -encrypt` sealed for the token's RSA key is in the token byte for byte afterwards."""
     requires(token, dialect)
@@ -172,7 +182,10 @@ def test_the_token_opens_what_openssl_wraps_under_rsa(
 
 
 def test_without_a_dialect_the_best_one_that_carries_the_key_is_taken(token: Token) -> None:
-    """Under AES that is RFC 5649 where the token has it; a key whose length it would change is refused, not sent otherwise."""
+    """Under AES that is RFC 5649 where the token has it.
+
+    A key whose length it would change is refused, not sent otherwise.
+    """
     requires(token, Dialect.AES_KWP)
     requires_entry(token)
     kek_value = secrets.token_bytes(32)

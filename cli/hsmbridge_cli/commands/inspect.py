@@ -48,22 +48,24 @@ def inspect(settings: Settings, files: tuple[str, ...]) -> int:
             reports.append({"file": name, "kind": "bad", "error": str(error), "hint": error.hint})
             failures.append((name, error))
     _print(settings, reports)
-    for name, error in failures:
-        click.echo(_line("error", f"{name}: {error}"), err=True)
-        click.echo(_line("hint", error.hint or ""), err=True)
+    for name, failure in failures:
+        click.echo(_line("error", f"{name}: {failure}"), err=True)
+        click.echo(_line("hint", failure.hint or ""), err=True)
     return _BAD_INPUT if failures else 0
 
 
 def _look(name: str) -> dict[str, object]:
     from hsmbridge_csp.blobheader import looks_like_blob
     from hsmbridge_csp.cryptoapi_blobs import MAX_OPAQUE_BLOB_BYTES
+
     from hsmbridge_cli.files import read_input
 
     data = read_input(name, MAX_OPAQUE_BLOB_BYTES)
     if looks_like_blob(data):
         return {"kind": "blob", "bytes": len(data), **_describe_blob(data)}
-    from hsmbridge.errors import InputError
     from hsmbridge_csp.barewrap import guess_bare_wrap
+
+    from hsmbridge.errors import InputError
 
     guess = guess_bare_wrap(data)
     if guess["kind"] == "opaque" and not guess["candidates"]:

@@ -33,7 +33,7 @@ def key_destroy(settings: Settings, key: str, key_type: str | None, yes: bool) -
     """Destroy a software key; refuses what lives in hardware.
 
     A key file is overwritten, and its name removed. Copies that the file system, flash memory, snapshots or backups made
-    are beyond reach. Every key that is kept in a token lives in hardware as far as this command is concerned: it stays.
+    are beyond reach. A key that is kept in a token counts as hardware: it stays.
     """
     from hsmbridge_cli.keynames import parse_key_name
 
@@ -47,9 +47,10 @@ def key_destroy(settings: Settings, key: str, key_type: str | None, yes: bool) -
 
 
 def _destroy_file(settings: Settings, path: str, key_type: str | None, *, sure: bool) -> None:
+    from hsmbridge_csp.hardening import disable_core_dumps
+
     from hsmbridge_cli.display import warn
     from hsmbridge_cli.softkeys import describe_software_key, destroy_key_file
-    from hsmbridge_csp.hardening import disable_core_dumps
 
     disable_core_dumps()
     # Looked at first: a mistyped name must not cost a file that is no key.

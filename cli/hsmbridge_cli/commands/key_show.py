@@ -48,9 +48,10 @@ def key_show(settings: Settings, key: str, key_type: str | None) -> None:
 
 
 def _show_file(settings: Settings, path: str, key_type: str | None) -> None:
+    from hsmbridge_csp.hardening import disable_core_dumps
+
     from hsmbridge_cli.display import emit_fields, emit_json, warn
     from hsmbridge_cli.softkeys import describe_software_key
-    from hsmbridge_csp.hardening import disable_core_dumps
 
     disable_core_dumps()
     found = describe_software_key(path, key_type)
@@ -124,6 +125,8 @@ def _lines(values: dict[str, object] | dict[str, str]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "-"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{name}={_text(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):

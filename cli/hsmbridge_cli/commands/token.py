@@ -79,8 +79,8 @@ def token_ls(settings: Settings) -> None:
 def token_show(settings: Settings, probe: bool) -> None:
     """Describe one token; with --probe try what it can do.
 
-    A mechanism that a token lists need not work, and need not do what its name says: what counts is what comes back when
-    a key is carried through it. The trial makes session keys only, and removes them.
+    A mechanism that a token lists need not work, and need not do what its name says: what counts is what comes back
+    when a key is carried through it. The trial makes session keys only, and removes them.
     """
     from hsmbridge_cli.display import emit_json, warn
     from hsmbridge_cli.opening import open_token

@@ -51,8 +51,8 @@ def wrap(
 ) -> None:
     """Wrap a key of the token under a KEK.
 
-    Writes the bare output of C_WrapKey, as other tools expect it. It does not say under which KEK and in which format it
-    was made: keep that with it. The key must be extractable, and stays in the token.
+    Writes the bare output of C_WrapKey, as other tools expect it. It does not say under which KEK and in which format
+    it was made: keep that with it. The key must be extractable, and stays in the token.
     """
     from hsmbridge.dialects import dialect_named
     from hsmbridge.wrapping import wrap as wrap_key

@@ -8,8 +8,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from hsmbridge_csp.hardening import disable_core_dumps
-from hsmbridge_csp.keys import TokenKey
 from hsmbridge_csp.provider import Provider
+from hsmbridge_csp.token_key import TokenKey
+from hsmbridge_csp.trust import TrustStore
 
 from hsmbridge.codes import CKO
 from hsmbridge.destruction import Ours
@@ -32,7 +33,8 @@ def main() -> None:
     """
     disable_core_dumps()
     config = Config.from_stdin()
-    provider = Provider(open_token(config))
+    trust = TrustStore.parse(config.sender.encode(), name="the trust of the demo")
+    provider = Provider(open_token(config), trust=trust)
     kek = provider.kek(find_key(provider.token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))  # type: ignore[arg-type]
     keys: dict[str, Key] = {}
     with socket.socket(socket.AF_UNIX) as listener:

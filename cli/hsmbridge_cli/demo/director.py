@@ -11,9 +11,12 @@ import secrets
 import subprocess
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from hsmbridge_csp.identity import FileIdentity
+from hsmbridge_csp.trust import Role, make_pin
 
 from hsmbridge.codes import CKA
 from hsmbridge.destruction import Ours
@@ -81,9 +84,11 @@ def direct(config: Config, judge_module: str) -> Outcome:
         # same state.
         kek = ours.take(generate_kek(token, aes, label=config.label("kek"), unwrap_template=False))
         key = ours.take(generate_key(token, aes, {CKA.TOKEN: True, CKA.LABEL: config.label("token"), **usage_of(aes)}))
-        with _process("application", config) as application:
+        identity = FileIdentity.generate()
+        sender = make_pin(Role.SENDER, "demo", identity.public_key).line
+        with _process("application", replace(config, software_key="", sender=sender)) as application:
             _read(application)  # it listens
-            with _process("secure", config) as secure:
+            with _process("secure", replace(config, identity=identity.to_pem().decode())) as secure:
                 secure_report = _read(secure)
             application_report = _read(application)
             judgments = {name: judge(config, name, _id_of(token, config, name), judge_module) for name in _NAMES}

@@ -39,6 +39,8 @@ class Config:
         directory: private directory with the socket and the streams.
         run: random hex that all labels of this run carry.
         software_key: the software key's bytes in hex; the parent has them too, since it judges.
+        identity: the secure process's identity, PKCS#8 PEM; empty for the application process.
+        sender: the secure process's public key as a line of a trust file.
         keep: leave the demo's keys in the token, so that a person can repeat the judgments.
     """
 
@@ -49,6 +51,8 @@ class Config:
     directory: str
     run: str
     software_key: str = field(repr=False)
+    identity: str = field(repr=False, default="")
+    sender: str = ""
     keep: bool = False
 
     @classmethod

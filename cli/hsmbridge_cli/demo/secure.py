@@ -6,8 +6,10 @@ import os
 import socket
 from typing import TYPE_CHECKING, Any
 
+from hsmbridge_csp.cipher_key import CipherKey
 from hsmbridge_csp.clearpart import Purpose
 from hsmbridge_csp.hardening import disable_core_dumps
+from hsmbridge_csp.identity import FileIdentity
 from hsmbridge_csp.modes import Cipher
 from hsmbridge_csp.provider import Provider
 
@@ -29,7 +31,8 @@ def main() -> None:
     """Run the secure process; the report goes to standard output as JSON."""
     disable_core_dumps()
     config = Config.from_stdin()
-    provider = Provider(open_token(config))
+    identity = FileIdentity.from_pem(config.identity.encode(), name="the identity of the demo")
+    provider = Provider(open_token(config), identity=identity)
     keys = _make_keys(provider, config)
     kek = provider.kek(find_key(provider.token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))  # type: ignore[arg-type]
     report: list[dict[str, Any]] = []
@@ -70,7 +73,7 @@ def _make_keys(provider: Provider, config: Config) -> dict[str, Key]:
     assert provider.token is not None  # noqa: S101 - the demo always has a token
     session: Template = {CKA.LABEL: config.label("session"), CKA.EXTRACTABLE: True, **usage_of(spec)}
     return {
-        "software": provider.import_raw(Cipher.AES, bytearray.fromhex(config.software_key)),
+        "software": CipherKey(Cipher.AES, bytearray.fromhex(config.software_key)),
         "session": provider.adopt(generate_key(provider.token, spec, session)),
         "token": provider.find_key(label=config.label("token")),
     }
