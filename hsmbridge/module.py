@@ -6,6 +6,7 @@ Source: PKCS#11 v3.1 section 5.4 (general-purpose functions) and 5.4.1 on fork.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,8 @@ class Module:
             ModuleError: no such file, not a PKCS#11 library, refused to initialise, or open with other arguments.
             ForkError: the process is a fork of one that had the module open.
         """
+        if sys.platform != "linux":
+            raise ModuleError("hsmbridge supports Linux only", hint="run it on 64-bit Linux, where it is tested")
         real = os.path.realpath(path)
         with _loading:
             module = _loaded.get(real)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import resource
 
-__all__ = ["disable_core_dumps"]
+__all__ = ["allow_inspection", "disable_core_dumps"]
 
 _PR_SET_DUMPABLE = 4
 _NOT_DUMPABLE = 0
@@ -28,3 +28,9 @@ def disable_core_dumps() -> bool:
     zero = ctypes.c_ulong(0)
     libc = ctypes.CDLL(None, use_errno=True)
     return int(libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(_NOT_DUMPABLE), zero, zero, zero)) == 0
+
+
+def allow_inspection() -> None:
+    """Let an ancestor look at this process's memory again: for the demo, when its keys are gone."""
+    zero = ctypes.c_ulong(0)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), zero, zero, zero)

@@ -1,8 +1,8 @@
 """Overwriting secrets that have to be bytes objects for a moment.
 
-A bytearray is overwritten in place. A bytes object cannot be, by Python's rules; but one that a library has just returned
-to us, and that nobody else refers to, is memory of ours like any other. What an allocator or a library copied before is
-beyond reach: docs/limits.md says what was measured.
+A bytearray is overwritten in place. A bytes object cannot be, by Python's rules; but one that a library has just
+returned to us, and that nobody else refers to, is memory of ours like any other. What an allocator or a library copied
+before is beyond reach: docs/limits.md says what was measured.
 
 Source: CPython, "bytes objects are immutable" (C API, PyBytes_AsString: must not be modified unless newly created).
 """

@@ -218,8 +218,8 @@ def test_binary_is_refused_on_a_terminal(cli: Cli) -> None:
     try:
         done = subprocess.run(
             [COMMAND, "wrap", "label:a", "--kek", "label:k", "-o", "-"],
-            cwd=cli.directory, env=dict(cli.variables), stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.PIPE,
-            check=False, timeout=60,
+            cwd=cli.directory, env=dict(cli.variables), stdin=subprocess.DEVNULL, stdout=follower,
+            stderr=subprocess.PIPE, check=False, timeout=60,
         )  # fmt: skip
     finally:
         os.close(follower)

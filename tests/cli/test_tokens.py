@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.cli.conftest import Cli
 
 
-def uri(cli: Cli, **more: str) -> str:
+def uri(cli: Cli, **more: Any) -> str:  # noqa: ANN401 - fields of several types
     """Name the token by a URI."""
     return Pkcs11Uri(token=cli.variables["PKCS11_TOKEN_LABEL"], **more).to_uri(include_pin=True)
 

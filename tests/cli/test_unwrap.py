@@ -83,8 +83,8 @@ def test_an_ec_key_arrives(cli: Cli, probed: Probed) -> None:
     (cli.directory / "in").write_bytes(keywrap.aes_key_wrap_with_padding(kek, der))
     (cli.directory / "public.pem").write_bytes(public)
     told = cli.json(
-        "unwrap", "--kek", f"label:{cli.put_kek(kek)}", "-i", "in", "--key-type", "ec:p-256", "--public-key", "public.pem",
-        "--persist",
+        "unwrap", "--kek", f"label:{cli.put_kek(kek)}", "-i", "in", "--key-type", "ec:p-256",
+        "--public-key", "public.pem", "--persist",
     )  # fmt: skip
     (cli.directory / "digest").write_bytes(bytes(32))
     cli.tool(

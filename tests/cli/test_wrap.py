@@ -117,7 +117,7 @@ def test_a_kek_that_may_decrypt_is_refused(cli: Cli, probed: Probed) -> None:
     (cli.directory / "kek").write_bytes(kek)
     name, kek_id = cli.put_key(value), secrets.token_hex(8)
     cli.tool(
-        "--write-object", "kek", "--type", "secrkey", "--key-type", "AES:32", "--usage-wrap", "--label", "ptool", "--id", kek_id,
+        "--write-object", "kek", "--type", "secrkey", "--key-type", "AES:32", "--usage-wrap", "--id", kek_id,
     )  # fmt: skip
     command = ["wrap", f"label:{name}", "--kek", f"id:{kek_id}", "-o", "out"]
     assert "--allow-unsafe-kek" in refused(cli, *command, status=4)
@@ -141,7 +141,7 @@ def test_a_key_that_is_not_extractable_stays(cli: Cli, probed: Probed) -> None:
 
 
 def test_a_changed_length_is_refused(cli: Cli, probed: Probed) -> None:
-    """Where the mechanism would change 20 bytes to 24, as SoftHSM's does, it is refused with 4; elsewhere 20 come back."""
+    """Where the mechanism would make 24 bytes of 20, as SoftHSM's does, it is refused with 4; elsewhere 20 come back."""
     needs(probed, "aes-kwp")
     kek, value = secrets.token_bytes(32), secrets.token_bytes(20)
     name, kek_name = cli.put_key(value, "GENERIC_SECRET"), cli.put_kek(kek)

@@ -23,12 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_NAMES = {
-    "software": "AES-256 in memory",
-    "session": "AES-256 session object",
-    "token": "AES-256 token object",
-}
-
 
 @click.command()
 @token_options
@@ -45,7 +39,7 @@ _NAMES = {
 )
 @click.pass_obj
 def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int:
-    r"""Hand three keys from a secure process to an application process.
+    r"""Hand seven keys from a secure process to an application process.
 
     Each key is stopped in the middle of a stream and finished by the other process; then the software copies are
     destroyed at the source, and the key in the token is recognised and left alone. openssl and pkcs11-tool judge the
@@ -63,14 +57,11 @@ def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int
     from hsmbridge_csp.hardening import disable_core_dumps
 
     from hsmbridge_cli.demo.director import direct
-    from hsmbridge_cli.demo.director import keep as keep_secrets
 
     disable_core_dumps()
     with _directory(keep) as directory:
         config = _config(settings, directory, keep=keep is not None)
-        outcome = direct(config, judge_module or config.module)
-        if keep is not None:
-            keep_secrets(config)
+        outcome = direct(config, judge_module or config.module, keep=keep is not None)
         if settings.json:
             emit_json("demo", _document(outcome))
         else:
@@ -88,15 +79,18 @@ def _document(outcome: Outcome) -> dict[str, object]:
 
 
 def _show(outcome: Outcome, keep: Path | None) -> None:
+    from hsmbridge_cli.demo.parts import PARTS
+
     click.echo(f"secure process {outcome.secure_pid}  ->  application process {outcome.application_pid}\n")
+    titles = {part.name: part.title for part in PARTS}
     rows = [
         (
-            _NAMES[key["name"]],
+            titles[key["name"]],
             key["residency"],
             key["why"],
             key["transfer"],
             key["source"],
-            f"yes ({key['judge']})" if key["state_continued"] else f"NO ({key['judge']})",
+            f"{'yes' if key['state_continued'] else 'NO'} ({key['judge']})",
         )
         for key in outcome.keys
     ]
@@ -106,6 +100,11 @@ def _show(outcome: Outcome, keep: Path | None) -> None:
         if outcome.ok
         else "\nFAILED: see the table"
     )
+    if outcome.memory is None:
+        click.echo("memory of the secure process: not searched (the system does not allow it)")
+    else:
+        found = sum(outcome.memory.values())
+        click.echo(f"memory of the secure process: {len(outcome.memory)} destroyed software keys, found {found} times")
     if keep is not None:
         click.echo(f"\nTo repeat the judgments, in {keep}:")
         for judgment in outcome.judgments.values():
@@ -142,7 +141,7 @@ def _config(settings: Settings, directory: Path, *, keep: bool) -> Config:
     from hsmbridge_cli.demo.script import Config
     from hsmbridge_cli.demo.stage import make_softhsm
 
-    run, software_key = secrets.token_hex(4), secrets.token_hex(32)
+    run = secrets.token_hex(4)
     if settings.module is None:
         module, label, pin = make_softhsm(directory)
         return Config(
@@ -152,7 +151,6 @@ def _config(settings: Settings, directory: Path, *, keep: bool) -> Config:
             pin=pin,
             directory=str(directory),
             run=run,
-            software_key=software_key,
             keep=keep,
         )
     if settings.token_label is None:
@@ -167,6 +165,5 @@ def _config(settings: Settings, directory: Path, *, keep: bool) -> Config:
         pin=secret.reveal(),
         directory=str(directory),
         run=run,
-        software_key=software_key,
         keep=keep,
     )

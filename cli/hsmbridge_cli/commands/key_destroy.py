@@ -32,8 +32,8 @@ __all__ = ["key_destroy"]
 def key_destroy(settings: Settings, key: str, key_type: str | None, yes: bool) -> None:
     """Destroy a software key; refuses what lives in hardware.
 
-    A key file is overwritten, and its name removed. Copies that the file system, flash memory, snapshots or backups made
-    are beyond reach. A key that is kept in a token counts as hardware: it stays.
+    A key file is overwritten, and its name removed. Copies that the file system, flash memory, snapshots or backups
+    made are beyond reach. A key that is kept in a token counts as hardware, and stays.
     """
     from hsmbridge_cli.keynames import parse_key_name
 

@@ -15,10 +15,14 @@ from hsmbridge_csp.trust import TrustStore
 from hsmbridge.codes import CKO
 from hsmbridge.destruction import Ours
 from hsmbridge.objects import find_key
-from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token, tell_parent
+from hsmbridge_cli.demo.parts import PARTS
+from hsmbridge_cli.demo.script import Config, Frames, open_token, tell_parent
 
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
+    from hsmbridge_csp.recipient_kek import TokenKek
+
+    from hsmbridge.token import Token
 
 __all__ = ["main"]
 
@@ -28,14 +32,23 @@ _TIMEOUT = 60.0
 def main() -> None:
     """Run the application process; the report goes to standard output as JSON.
 
-    A key that came by value out of the token is kept as a token object here, so that other programs can judge it
-    afterwards.
+    A key that came by value out of the token is kept as a token object here, so that other programs can judge it.
     """
     disable_core_dumps()
     config = Config.from_stdin()
-    trust = TrustStore.parse(config.sender.encode(), name="the trust of the demo")
-    provider = Provider(open_token(config), trust=trust)
-    kek = provider.kek(find_key(provider.token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))  # type: ignore[arg-type]
+    token = open_token(config)
+    provider = Provider(token, trust=TrustStore.parse(config.sender.encode(), name="the trust of the demo"))
+    kek = provider.kek(find_key(token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))
+    keys = _take_over(provider, kek, config)
+    for part in PARTS:
+        part.finish(keys[part.name], config)
+    tell_parent({"pid": os.getpid()})
+    sys.stdin.read()  # until the judges are done
+    if not config.keep:
+        _remove_arrival(token, keys["session"])
+
+
+def _take_over(provider: Provider, kek: TokenKek, config: Config) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(config.socket_path)
@@ -49,21 +62,12 @@ def main() -> None:
                 keys[name] = provider.import_key(frames.receive(), kek, persist=True)
             frames.send_json({"imported": list(keys)})
             frames.receive_json()  # the other side has destroyed its copies: from here on there is one holder
-    for name, key in keys.items():
-        plain, cipher = files_of(config.directory, name)
-        with cipher.open("ab") as stream:
-            stream.write(key.encrypt(plain.read_bytes()[PAUSE_AT:], final=True))
-    tell_parent({"pid": os.getpid()})
-    sys.stdin.read()  # until the judges are done
-    if not config.keep:
-        _remove_arrivals(provider, keys)
+    return keys
 
 
-def _remove_arrivals(provider: Provider, keys: dict[str, Key]) -> None:
+def _remove_arrival(token: Token, arrived: Key) -> None:
     """Remove the token object that this process itself made of the session key, and nothing else."""
-    assert provider.token is not None  # noqa: S101 - the demo always has a token
-    arrived = keys.get("session")
-    with Ours(provider.token) as ours:
+    with Ours(token) as ours:
         if isinstance(arrived, TokenKey):
             ours.take(arrived.object)
 

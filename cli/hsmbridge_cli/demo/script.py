@@ -19,10 +19,7 @@ from hsmbridge.errors import InputError
 if TYPE_CHECKING:
     from hsmbridge.token import Token
 
-__all__ = ["PAUSE_AT", "Config", "Frames", "files_of", "open_token", "tell_parent"]
-
-PAUSE_AT = 1003
-"""Bytes after which each stream stops: in the middle of a block."""
+__all__ = ["Config", "Frames", "open_token", "tell_parent"]
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 1 << 20
@@ -38,7 +35,7 @@ class Config:
         module: PKCS#11 module; module_args: its init arguments; token_label and pin: the token and its user PIN.
         directory: private directory with the socket and the streams.
         run: random hex that all labels of this run carry.
-        software_key: the software key's bytes in hex; the parent has them too, since it judges.
+        secrets_fd: descriptor from which the secure process reads the software keys' bytes.
         identity: the secure process's identity, PKCS#8 PEM; empty for the application process.
         sender: the secure process's public key as a line of a trust file.
         keep: leave the demo's keys in the token, so that a person can repeat the judgments.
@@ -50,7 +47,7 @@ class Config:
     pin: str = field(repr=False)
     directory: str
     run: str
-    software_key: str = field(repr=False)
+    secrets_fd: int = -1
     identity: str = field(repr=False, default="")
     sender: str = ""
     keep: bool = False
@@ -72,11 +69,6 @@ class Config:
     def label(self, name: str) -> str:
         """Return the CKA_LABEL of one of the demo's keys."""
         return f"hsmbridge-demo-{self.run}-{name}"
-
-
-def files_of(directory: str | Path, name: str) -> tuple[Path, Path]:
-    """Return the plaintext and the ciphertext file of a stream."""
-    return Path(directory, f"{name}.plain"), Path(directory, f"{name}.cipher")
 
 
 def open_token(config: Config) -> Token:

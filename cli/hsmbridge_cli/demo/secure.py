@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
-from hsmbridge_csp.cipher_key import CipherKey
 from hsmbridge_csp.clearpart import Purpose
-from hsmbridge_csp.hardening import disable_core_dumps
+from hsmbridge_csp.hardening import allow_inspection, disable_core_dumps
 from hsmbridge_csp.identity import FileIdentity
-from hsmbridge_csp.modes import Cipher
 from hsmbridge_csp.provider import Provider
 
-from hsmbridge.codes import CKA, CKO
-from hsmbridge.generation import generate_key
-from hsmbridge.keyspec import parse_keyspec, usage_of
+from hsmbridge.codes import CKO
 from hsmbridge.objects import find_key
-from hsmbridge_cli.demo.script import PAUSE_AT, Config, Frames, files_of, open_token, tell_parent
+from hsmbridge_cli.demo.parts import PARTS, Scene
+from hsmbridge_cli.demo.script import Config, Frames, open_token, tell_parent
 
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
-
-    from hsmbridge.template import Template
 
 __all__ = ["main"]
 
@@ -32,24 +29,27 @@ def main() -> None:
     disable_core_dumps()
     config = Config.from_stdin()
     identity = FileIdentity.from_pem(config.identity.encode(), name="the identity of the demo")
-    provider = Provider(open_token(config), identity=identity)
-    keys = _make_keys(provider, config)
-    kek = provider.kek(find_key(provider.token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))  # type: ignore[arg-type]
+    token = open_token(config)
+    provider = Provider(token, identity=identity)
+    secrets = _read_secrets(config)
+    scene = Scene(token=token, config=config)
+    keys = {part.name: part.key(scene, secrets[part.name]) for part in PARTS}
+    kek = provider.kek(find_key(token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))
     report: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(config.socket_path)
         frames = Frames(connection)
-        for name, key in keys.items():
-            plain, cipher = files_of(config.directory, name)
-            cipher.write_bytes(key.encrypt(plain.read_bytes()[:PAUSE_AT]))
+        for part in PARTS:
+            key = keys[part.name]
+            part.begin(key, config)
             found = key.classify()
             blob = provider.export_key(key, kek, purpose=Purpose.MOVE)
-            frames.send_json({"name": name})
+            frames.send_json({"name": part.name})
             frames.send(blob)
             report.append(
                 {
-                    "name": name,
-                    "algorithm": f"{key.algorithm}-256-CBC",
+                    "name": part.name,
+                    "algorithm": part.algorithm,
                     "residency": found.residency.value,
                     "why": found.reason,
                     "evidence": list(found.evidence),
@@ -57,26 +57,33 @@ def main() -> None:
                 }
             )
         frames.send_json({"name": None})
-        arrived = frames.receive_json()["imported"]
-        for entry, (name, key) in zip(report, keys.items(), strict=True):
-            if name not in arrived:
-                raise SystemExit(f"the application process did not confirm {name}: nothing more is destroyed")
-            disposition = provider.destroy_key(key)
-            entry["source"] = disposition.outcome.value
-            entry["destruction_evidence"] = list(disposition.evidence)
+        _destroy(provider, keys, report, frames.receive_json()["imported"])
         frames.send_json({"destroyed": True})
+    allow_inspection()  # nothing is left here that the parent, who looks at this memory now, might not see
     tell_parent({"pid": os.getpid(), "keys": report})
+    sys.stdin.read()
 
 
-def _make_keys(provider: Provider, config: Config) -> dict[str, Key]:
-    spec = parse_keyspec("aes:256")
-    assert provider.token is not None  # noqa: S101 - the demo always has a token
-    session: Template = {CKA.LABEL: config.label("session"), CKA.EXTRACTABLE: True, **usage_of(spec)}
-    return {
-        "software": CipherKey(Cipher.AES, bytearray.fromhex(config.software_key)),
-        "session": provider.adopt(generate_key(provider.token, spec, session)),
-        "token": provider.find_key(label=config.label("token")),
-    }
+def _read_secrets(config: Config) -> dict[str, bytearray]:
+    """Read the software keys straight into the memory in which they will be overwritten."""
+    secrets = {}
+    with io.FileIO(config.secrets_fd) as source:
+        for part in PARTS:
+            secret = bytearray(part.secret_size)
+            if source.readinto(secret) != part.secret_size:
+                raise SystemExit("the parent gave too few key bytes")
+            secrets[part.name] = secret
+    return secrets
+
+
+def _destroy(provider: Provider, keys: dict[str, Key], report: list[dict[str, Any]], arrived: list[str]) -> None:
+    """Destroy the sources whose arrival was confirmed."""
+    for entry in report:
+        if entry["name"] not in arrived:
+            raise SystemExit(f"the application process did not confirm {entry['name']}: nothing more is destroyed")
+        disposition = provider.destroy_key(keys[entry["name"]])
+        entry["source"] = disposition.outcome.value
+        entry["destruction_evidence"] = list(disposition.evidence)
 
 
 if __name__ == "__main__":
