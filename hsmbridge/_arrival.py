@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from hsmbridge.token import Token
     from hsmbridge.unwrapping import KeyRequest
 
-__all__ = ["Arrival"]
+__all__ = ["Arrival", "note_debris"]
 
 _DEFAULTS_THAT_MAY_NOT_BE_NAMED: Template = {CKA.SENSITIVE: False, CKA.EXTRACTABLE: True}
 """openCryptoki answers CKR_ATTRIBUTE_READ_ONLY to these; left out, they come out just so."""
@@ -54,6 +54,7 @@ class Arrival:
 
     def __init__(self, token: Token, request: KeyRequest, *, on_token: bool) -> None:
         self.request = request
+        self.on_token = on_token
         self._token = token
         self._named = {CKA.CLASS: request.cls, CKA.KEY_TYPE: request.key_type, **request.template, CKA.TOKEN: on_token}
         self._wanted: dict[int, Value] = {**request.expected, **self._named}
@@ -134,6 +135,19 @@ class Arrival:
             if found.get(kind) != value
             and not (found.unreadable.get(kind) == CKR.ATTRIBUTE_TYPE_INVALID and is_default(kind, value))
         ]
+
+
+def note_debris(error: Pkcs11Error, token: Token, *, on_token: bool) -> None:
+    """Say in an error's notes what a refused template may have left behind.
+
+    SoftHSM keeps the object that it had begun, without a name: nobody can tell whose it is, so it is not removed.
+    """
+    nameless = token.handles({CKA.TOKEN: on_token, CKA.ID: b"", CKA.LABEL: ""})
+    if nameless:
+        kind = "token" if on_token else "session"
+        error.add_note(
+            f"token {token.label!r} holds {len(nameless)} {kind} objects without a name; one may be left of this"
+        )
 
 
 _HAS_LENGTH = (CKK.AES, CKK.GENERIC_SECRET, CKK.SHA_1_HMAC, CKK.SHA256_HMAC, CKK.SHA384_HMAC, CKK.SHA512_HMAC)

@@ -11,6 +11,7 @@ Source: PKCS#11 v3.1 sections 5.7 to 5.18.
 from __future__ import annotations
 
 import ctypes
+import threading
 from ctypes import addressof, byref, c_ulong, c_void_p, create_string_buffer, string_at
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,9 @@ class Calls:
     """
 
     def __init__(self, functions: CkFunctionList) -> None:
+        # openCryptoki 3.8.1 crashes when one thread destroys an object while another begins a search.
+        self._inventory = threading.Lock()
+
         def bind(name: str, *types: Any) -> Callable[..., int]:  # noqa: ANN401 - ctypes types
             return ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
 
@@ -112,7 +116,9 @@ class Calls:
 
     def destroy_object(self, session: int, handle: int) -> None:
         """C_DestroyObject. Called from :mod:`hsmbridge.destruction` only, which holds the rules."""
-        _check("C_DestroyObject", self._destroy(session, handle))
+        with self._inventory:
+            ckr = self._destroy(session, handle)
+        _check("C_DestroyObject", ckr)
 
     def get_attributes(self, session: int, handle: int, attributes: ctypes.Array[CkAttribute]) -> int:
         """C_GetAttributeValue into *attributes* as they are.
@@ -130,7 +136,9 @@ class Calls:
 
         Returns: all matching handles.
         """
-        _check("C_FindObjectsInit", self._find_init(session, template.pointer, template.count))
+        with self._inventory:
+            ckr = self._find_init(session, template.pointer, template.count)
+        _check("C_FindObjectsInit", ckr)
         batch = (c_ulong * _FIND_BATCH)()
         found: list[int] = []
         count = c_ulong()

@@ -134,7 +134,11 @@ def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attrib
     length = entry[0].ulValueLen
     if ckr == CKR.OK and length <= _MAX_VALUE:
         if kind in TEMPLATES:
-            answer[kind] = _read_template(calls, session, handle, kind, length // _ENTRY)
+            nested = _read_template(calls, session, handle, kind, length // _ENTRY)
+            if nested is None:
+                answer.unreadable[kind] = CKR.FUNCTION_FAILED
+            else:
+                answer[kind] = nested
             return
         buffer = ctypes.create_string_buffer(max(length, 1))
         entry[0].pValue = ctypes.addressof(buffer)
@@ -149,8 +153,12 @@ def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attrib
     answer.unreadable[kind] = ckr
 
 
-def _read_template(calls: Calls, session: int, handle: int, kind: int, count: int) -> dict[int, Value]:
-    """Read a nested template: its size is known, then the lengths of its values, then the values."""
+def _read_template(calls: Calls, session: int, handle: int, kind: int, count: int) -> dict[int, Value] | None:
+    """Read a nested template: its size is known, then the lengths of its values, then the values.
+
+    Returns: None where the module answers with pointers of its own instead of filling our buffers. NSS keeps the array as it
+        was given, with pointers into the memory of whoever set it: nothing behind them can be believed.
+    """
     if count == 0:
         return {}
     inner = (CkAttribute * count)()
@@ -163,6 +171,8 @@ def _read_template(calls: Calls, session: int, handle: int, kind: int, count: in
         item.pValue = ctypes.addressof(buffer)
     entry[0].ulValueLen = count * _ENTRY
     _expect_ok(calls.get_attributes(session, handle, entry))
+    if any(item.pValue != ctypes.addressof(buffer) for item, buffer in zip(inner, buffers, strict=True)):
+        return None
     return {
         item.type: decode(item.type, buffer.raw[: item.ulValueLen]) for item, buffer in zip(inner, buffers, strict=True)
     }

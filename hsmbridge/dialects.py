@@ -60,6 +60,8 @@ class Dialect(StrEnum):
         """Whether the format can carry a secret of *size* bytes without changing it."""
         if self is Dialect.AES_KW:
             return size >= _KW_MINIMUM and size % _SEMIBLOCK == 0
+        if self is Dialect.AES_KW_PKCS7:
+            return size >= _SEMIBLOCK  # padded to at least the 16 bytes that RFC 3394 needs
         return size > 0
 
 

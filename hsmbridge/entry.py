@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKM, CKO, CKR
 from hsmbridge.dialects import Dialect, software_wrap
-from hsmbridge.errors import Pkcs11Error
+from hsmbridge.errors import MechanismError, Pkcs11Error
 from hsmbridge.mechanism import Mechanism, oaep
 from hsmbridge.publickeys import rsa_public_key
 from hsmbridge.template import PackedTemplate, Template
@@ -31,6 +31,9 @@ __all__ = ["KeyEntry", "key_entry"]
 
 _TRANSPORT_BITS = 2048
 """The transport key protects bytes that this very process holds in clear; it only has to satisfy the token."""
+
+_TRANSPORT_ROOM = _TRANSPORT_BITS // 8 - 66
+"""Bytes that RSAES-OAEP with SHA-256 takes (RFC 8017 section 7.1.1)."""
 
 _PUBLIC = AttributeQuery((CKA.MODULUS, CKA.PUBLIC_EXPONENT))
 
@@ -64,6 +67,7 @@ class KeyEntry:
             template: usage and protection; class, type, CKA_TOKEN and the value are added.
 
         Raises:
+            MechanismError: too long for the way that is left.
             Pkcs11Error: the token refuses both ways.
         """
         wanted: Template = {CKA.CLASS: CKO.SECRET_KEY, CKA.KEY_TYPE: key_type, CKA.TOKEN: False, **template}
@@ -89,6 +93,11 @@ class KeyEntry:
 
     def _unwrap(self, wanted: Template, value: bytes) -> int:
         private, public = self.transport_key()
+        if len(value) > _TRANSPORT_ROOM:
+            raise MechanismError(
+                f"a secret of {len(value)} bytes does not enter this token: it takes {_TRANSPORT_ROOM} at most",
+                hint="the token refuses C_CreateObject; unwrap the key from an RFC 5649 wrap instead",
+            )
         wrapped = software_wrap(Dialect.RSA_OAEP_SHA256, public, value)
         with self._token.sessions as session:
             return self._token.calls.unwrap_key(

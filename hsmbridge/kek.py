@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery, Attributes
-from hsmbridge.codes import CKA, CKK, CKO, name_of
+from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
 from hsmbridge.errors import KekError
 from hsmbridge.publickeys import ec_curve
 
@@ -64,7 +64,7 @@ class KekReport:
     Attributes:
         key_type: CKK_AES or CKK_RSA.
         strength: bits, or None where the token does not tell.
-        modulus_size: bytes of an RSA modulus, else 0.
+        modulus: of an RSA key, else 0.
         trusted: CKA_TRUSTED.
         template: CKA_WRAP_TEMPLATE or CKA_UNWRAP_TEMPLATE, empty where there is none.
         warnings: what ``allow_unsafe`` let pass, for the user and the record.
@@ -72,10 +72,15 @@ class KekReport:
 
     key_type: int
     strength: int | None
-    modulus_size: int
+    modulus: int
     trusted: bool
     template: Mapping[int, Value]
     warnings: tuple[str, ...]
+
+    @property
+    def modulus_size(self) -> int:
+        """Bytes of the modulus: the length of an RSA-OAEP wrap."""
+        return (self.modulus.bit_length() + 7) // 8
 
 
 def strength(found: Attributes) -> int | None:
@@ -123,16 +128,17 @@ def check_kek(kek: Object, purpose: Purpose, *, allow_unsafe: bool = False) -> K
     warnings: tuple[str, ...] = ()
     also = [kind.name for kind in _FORBIDDEN if found.flag(kind) or kind in found.unreadable]
     if also:
-        why = f"{name} may also {', '.join(also)}: whoever may use it can read or forge what it wraps"
-        if not allow_unsafe:
-            raise KekError(why, hint=f"{_MAKE_ONE}; --allow-unsafe-kek takes this one all the same")
-        warnings = (why,)
+        warnings += (f"{name} may also {', '.join(also)}: whoever may use it can read or forge what it wraps",)
     kind = CKA.WRAP_TEMPLATE if purpose is Purpose.WRAP else CKA.UNWRAP_TEMPLATE
+    if found.unreadable.get(kind, CKR.ATTRIBUTE_TYPE_INVALID) != CKR.ATTRIBUTE_TYPE_INVALID:
+        warnings += (f"{name} has a CKA_{kind.name} that the token does not show, so it cannot be obeyed",)
+    if warnings and not allow_unsafe:
+        raise KekError("; ".join(warnings), hint=f"{_MAKE_ONE}; --allow-unsafe-kek takes this one all the same")
     template = found.get(kind)
     return KekReport(
         key_type=found.number(CKA.KEY_TYPE) or CKK.RSA,
         strength=strength(found),
-        modulus_size=len(found.data(CKA.MODULUS).lstrip(b"\0")),
+        modulus=int.from_bytes(found.data(CKA.MODULUS), "big"),
         trusted=found.flag(CKA.TRUSTED) is True,
         template=template if isinstance(template, dict) else {},
         warnings=warnings,

@@ -19,7 +19,7 @@ from hsmbridge.codes import CKK, CKM, name_of
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import HsmbridgeError, MechanismError
+from hsmbridge.errors import HsmbridgeError, MechanismError, UnavailableError
 from hsmbridge.mechanism import Mechanism, oaep, rsa_aes_key_wrap
 from hsmbridge.probe_aes import ODD_SIZE, TARGET_USE, AesTrial, raw_unwrap, raw_wrap
 from hsmbridge.probe_rsa import RsaPair
@@ -150,6 +150,8 @@ class Probe:
                 if fault is not None:
                     return fault
                 return Route(dialect=dialect, mechanism=mechanism, keeps_length=trial.keeps_length())
+        except UnavailableError:
+            raise  # that says nothing about the mechanism
         except HsmbridgeError as error:
             return str(error)
 
@@ -174,6 +176,8 @@ class Probe:
                 arrived = ours.adopt(raw_unwrap(mechanism, private, sealed, CKK.AES))
                 if self._rsa.open(dialect, raw_wrap(mechanism, public, arrived)) != value:
                     return "an unwrapped key comes back changed"
+        except UnavailableError:
+            raise  # that says nothing about the mechanism
         except HsmbridgeError as error:
             return str(error)
         return Route(dialect=dialect, mechanism=mechanism, keeps_length=keeps)

@@ -63,9 +63,9 @@ class SessionPool:
         self.read_only = False
 
     def __enter__(self) -> int:
+        self._guard()
         held = self._borrowed
         if held.depth == 0:
-            self._guard()
             try:
                 held.session = self._idle.get_nowait()
             except Empty:

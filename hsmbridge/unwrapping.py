@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from hsmbridge._arrival import Arrival
+from hsmbridge._arrival import Arrival, note_debris
 from hsmbridge.codes import CKA, CKK, CKO, CKR, ckr_name, name_of
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
@@ -150,6 +150,7 @@ class Unwrapper:
             handle = arrival.call(kek, mechanism, wrapped)
         except Pkcs11Error as error:
             if error.ckr not in _NOT_AUTHENTIC:
+                note_debris(error, kek.token, on_token=arrival.on_token)
                 raise
             raise UnwrapError(
                 f"the token did not accept the wrapped key ({ckr_name(error.ckr)})", ckr=error.ckr, hint=_WHY_UNWRAP
@@ -190,6 +191,8 @@ def _check_size(route: Route, report: KekReport, wrapped: bytes, request: KeyReq
             raise UnwrapError(
                 f"{size} bytes are no {route.dialect} under a {8 * report.modulus_size}-bit key", hint=_WHY_UNWRAP
             )
+        if int.from_bytes(wrapped[: report.modulus_size], "big") >= report.modulus:
+            raise UnwrapError("the RSA ciphertext is no number below the modulus", hint=_WHY_UNWRAP)
         if "aes" not in route.dialect:
             return
         size -= report.modulus_size

@@ -141,7 +141,7 @@ def test_a_key_that_is_not_extractable_stays(cli: Cli, probed: Probed) -> None:
 
 
 def test_a_changed_length_is_refused(cli: Cli, probed: Probed) -> None:
-    """Where the mechanism would make 24 bytes of 20, as SoftHSM's does, it is refused with 4; elsewhere 20 come back."""
+    """Where the mechanism would make 24 bytes of 20, as SoftHSM does, it is refused with 4; elsewhere 20 come back."""
     needs(probed, "aes-kwp")
     kek, value = secrets.token_bytes(32), secrets.token_bytes(20)
     name, kek_name = cli.put_key(value, "GENERIC_SECRET"), cli.put_kek(kek)

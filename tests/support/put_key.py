@@ -1,7 +1,7 @@
 """A child process that puts keys of known bytes into a token, with exactly the attributes asked for.
 
-Standard input: ``[{"key_type": "AES", "value": "hex", "attributes": {"LABEL": "x", "WRAP": true, "ID": "hex:0a"}}]``. For
-RSA the value is a modulus, and a public key with exponent 65537 is made.
+Standard input: ``[{"key_type": "AES", "value": "hex", "attributes": {"LABEL": "x", "WRAP": true, "ID": "hex:0a"}}]``.
+For RSA the value is a modulus, and a public key with exponent 65537 is made.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ from tests.support.tokens import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hsmbridge_csp.recipient_kek import TokenKek
 
@@ -117,7 +117,7 @@ def new_key(bits: int) -> CipherKey:
 
 
 def arrive(provider: Provider, blob: bytes, kek: TokenKek, *, persist: bool = False) -> StreamingKey:
-    """Import a blob that holds a key of a block cipher; one without a signature only from a provider that signs nothing."""
+    """Import a key of a block cipher; without a signature only where the provider signs nothing."""
     unsigned = provider.identity is None
     key = provider.import_key(blob, kek, persist=persist, allow_unsigned=unsigned)
     assert isinstance(key, StreamingKey)
@@ -209,10 +209,11 @@ print(json.dumps({"kind": type(key).__name__, "output": key.encrypt(bytes.fromhe
 
 @pytest.mark.parametrize("kind", ["software", "session", "token"])
 def test_a_fresh_process_goes_on(
-    provider: Provider, token: Token, token_env: TokenEnv, ours: Ours, pkcs11_tool: Pkcs11Tool, kind: str
+    provider: Provider, token_env: TokenEnv, ours: Ours, pkcs11_tool: Pkcs11Tool, kind: str
 ) -> None:
     """A process that never saw the key finishes its stream from the blob: by value, wrapped, and by reference."""
     kek, value = new_kek(provider, ours, persist=True), secrets.token_bytes(32)
+    token = kek.kek.token
     key: StreamingKey
     if kind == "software":
         key = CipherKey(Cipher.AES, bytearray(value))
@@ -301,7 +302,7 @@ def opened_by_others(blob: bytes, kek: bytes) -> dict[int, object]:
 
 
 def test_others_open_the_blob(provider: Provider, token: Token, ours: Ours) -> None:
-    """cbor2 and `cryptography`, with the KEK's bytes, find the software key's bytes and its CBC register in the blob."""
+    """cbor2 and `cryptography`, with the KEK's bytes, find the software key's bytes and its CBC register."""
     kek_value, value = secrets.token_bytes(32), secrets.token_bytes(32)
     kek = provider.kek(enter_kek(ours, token, kek_value))
     key = CipherKey(Cipher.AES, bytearray(value))
@@ -328,7 +329,7 @@ def test_others_open_a_wrapped_key(provider: Provider, token: Token, ours: Ours)
 
 
 def test_a_blob_that_was_changed_by_one_who_has_the_kek(unsigning: Provider, token: Token, ours: Ours) -> None:
-    """Sealed under the KEK, but a wrong content key, another length or no usable record inside: bad input, no object left."""
+    """Sealed under the KEK, but with a wrong content key or no usable record inside: bad input, no object left."""
     provider, kek_value, value = unsigning, secrets.token_bytes(32), secrets.token_bytes(32)
     kek = provider.kek(enter_kek(ours, token, kek_value))
     blob = provider.export_key(CipherKey(Cipher.AES, bytearray(value)), kek)
@@ -345,7 +346,7 @@ def test_a_blob_that_was_changed_by_one_who_has_the_kek(unsigning: Provider, tok
     def holding(record: bytes) -> bytes:
         return sealed(content_key, gcm.encrypt(unprotected[5], record, aad))
 
-    def record(algorithm: str, key: bytes, inside: dict[int, object]) -> bytes:
+    def record(algorithm: str, key: bytes, inside: Mapping[int, object]) -> bytes:
         return cbor2.dumps({1: algorithm, 2: 1, 3: key, 11: inside, 13: int(DEFAULT)})
 
     before = frozenset(token.handles({}))
@@ -372,12 +373,11 @@ def test_a_blob_that_was_changed_by_one_who_has_the_kek(unsigning: Provider, tok
 
 @pytest.mark.parametrize("kind", ["software", "session"])
 @pytest.mark.parametrize("signed", [True, False], ids=["signed", "unsigned"])
-def test_every_bit_flip_and_truncation(
-    provider: Provider, unsigning: Provider, token: Token, ours: Ours, kind: str, *, signed: bool
-) -> None:
-    """Each bit flipped, each truncation, each with bytes behind: refused as input or by policy, and no object is left."""
-    provider = provider if signed else unsigning
+def test_every_bit_flip_and_truncation(provider: Provider, ours: Ours, kind: str, *, signed: bool) -> None:
+    """Each bit flipped, each truncation, bytes behind: refused as input or by policy, and no object is left."""
+    provider = provider if signed else Provider(provider.token)
     kek = new_kek(provider, ours)
+    token = kek.kek.token
     key: StreamingKey = new_key(256)
     if kind == "session":
         key = provider.adopt(make(ours, token))
@@ -528,7 +528,9 @@ def test_a_session_object_that_may_not_leave(provider: Provider, token: Token, o
 
 def test_persist(provider: Provider, token: Token, ours: Ours, pkcs11_tool: Pkcs11Tool) -> None:
     """With persist the key arrives as a token object that pkcs11-tool sees, with all other attributes as they were."""
-    kek, key = new_kek(provider, ours), provider.adopt(make(ours, token, {CKA.LABEL: "kept"}))
+    kek = new_kek(provider, ours)
+    # Private, since NSS answers CKA_PRIVATE=false of a token object when asked for several attributes, and true alone.
+    key = provider.adopt(make(ours, token, {CKA.LABEL: "kept", CKA.PRIVATE: True}))
     assert not shown(pkcs11_tool, key)
     arrived = import_token_key(provider, ours, provider.export_key(key, kek), kek, persist=True)
     assert shown(pkcs11_tool, arrived)
@@ -555,7 +557,7 @@ def test_a_taken_id(provider: Provider, token: Token, ours: Ours) -> None:
 
 
 def test_a_token_key_is_retained(provider: Provider, token: Token, ours: Ours, pkcs11_tool: Pkcs11Tool) -> None:
-    """A token key goes by reference: the importer finds the same object, and after destroy_key pkcs11-tool still sees it."""
+    """A token key goes by reference: the same object is found, and after destroy_key pkcs11-tool still sees it."""
     kek, key = new_kek(provider, ours), provider.adopt(new_token_key(token, ours))
     begun = key.encrypt(TEXT[:STOP])
     again = provider.find_key(key_id=key.object.identity.id)
@@ -585,7 +587,7 @@ def test_an_extractable_token_key_is_retained_too(provider: Provider, token: Tok
 def test_a_replaced_key_is_not_the_key(
     provider: Provider, token: Token, ours: Ours, pkcs11_tool: Pkcs11Tool, may: tuple[CKA, ...]
 ) -> None:
-    """A key that another program put in its place, same label, CKA_ID and usage, is not what the blob means: NotFoundError."""
+    """A key that another program put in its place, with label, CKA_ID and usage, is not the key: NotFoundError."""
     kek = new_kek(provider, ours)
     name, key_id = f"replaced {secrets.token_hex(4)}", secrets.token_bytes(8)
     wanted: dict[int, Value] = {CKA.TOKEN: True, CKA.LABEL: name, CKA.ID: key_id, CKA.EXTRACTABLE: True}
@@ -660,7 +662,7 @@ def test_a_refused_move_does_not_freeze(provider: Provider, ours: Ours) -> None:
 
 @pytest.mark.parametrize("mode", [Mode.CTR, Mode.OFB])
 def test_a_running_encryptor_with_a_nonce_can_only_move(provider: Provider, ours: Ours, mode: Mode) -> None:
-    """Two holders would use one keystream twice: the copy is NTE_BAD_KEY_STATE, the move goes on as openssl's stream."""
+    """Two holders would use one keystream twice: a copy is NTE_BAD_KEY_STATE, the move goes on as openssl's."""
     kek, value, iv = new_kek(provider, ours), secrets.token_bytes(32), secrets.token_bytes(16)
     key = CipherKey(Cipher.AES, bytearray(value))
     key.set_cipher_state(CipherState(mode=mode, iv=iv))
@@ -712,7 +714,7 @@ def test_a_key_without_the_export_permission(provider: Provider, ours: Ours) -> 
 
 @pytest.mark.parametrize("kind", ["software", "session", "token"])
 def test_a_destroyed_key_is_nothing(provider: Provider, token: Token, ours: Ours, kind: str) -> None:
-    """After destroy_key every verb on the key is NTE_BAD_KEY, a second destroy_key too, also where the object stayed."""
+    """After destroy_key every verb is NTE_BAD_KEY, a second destroy_key too, also where the object stayed."""
     kek, buffer = new_kek(provider, ours), bytearray(secrets.token_bytes(32))
     key: StreamingKey = CipherKey(Cipher.AES, buffer)
     if kind != "software":

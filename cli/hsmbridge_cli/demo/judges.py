@@ -107,7 +107,8 @@ def _gcm(case: Case) -> Judgment:
     command = (
         'python3 -c "from cryptography.hazmat.primitives.ciphers.aead import AESGCM as G; '
         f"g = G(bytes.fromhex(open('gcm.key').read())); s = open('gcm.out', 'rb').read(); "
-        f"print(b''.join(g.decrypt((int('{IV[:12].hex()}', 16) ^ n).to_bytes(12, 'big'), s[n*{size}:(n+1)*{size}], b'') "
+        f"i = int('{IV[:12].hex()}', 16); "
+        f"print(b''.join(g.decrypt((i ^ n).to_bytes(12, 'big'), s[n*{size}:(n+1)*{size}], b'') "
         f"for n in range({RECORDS})) == open('gcm.in', 'rb').read())\""
     )
     right = plaintext == case.source.read_bytes() and len(sealed) == RECORDS * size

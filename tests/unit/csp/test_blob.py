@@ -152,7 +152,9 @@ def test_reserved_bytes() -> None:
     refuse(whole()[:2] + b"\x01\x00" + whole()[4:], NTE.BAD_DATA)
 
 
-@pytest.mark.parametrize("algorithm", [AlgId.AES_128, AlgId.TRIPLE_DES, AlgId.RSA_KEYX, AlgId.NONE, AlgId.AES, 0xFFFFFFFF])
+@pytest.mark.parametrize(
+    "algorithm", [AlgId.AES_128, AlgId.TRIPLE_DES, AlgId.RSA_KEYX, AlgId.NONE, AlgId.AES, 0xFFFFFFFF]
+)
 def test_header_and_clear_part_disagree(algorithm: int) -> None:
     """A BLOBHEADER that names another algorithm than the clear part is NTE_BAD_ALGID."""
     refuse(whole()[:4] + int(algorithm).to_bytes(4, "little") + whole()[8:], NTE.BAD_ALGID)

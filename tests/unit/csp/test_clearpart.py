@@ -55,7 +55,7 @@ def test_the_documented_header_is_read() -> None:
 
 
 def test_every_label_is_critical_and_private() -> None:
-    """All labels of ours are below -65536, where RFC 9052 leaves room, and `crit` lists each, so nobody misreads a blob."""
+    """All labels of ours are below -65536, where RFC 9052 leaves room, and `crit` lists each."""
     written = cbor2.loads(ClearPart.decode(cbor2.dumps(header())).encode())
     ours = {label for label in written if label not in (ALG, CRIT, CONTENT_TYPE)}
     assert ours == set(written[CRIT]) == set(OWN)

@@ -143,7 +143,7 @@ def test_what_is_no_sign1_of_a_blob(value: object) -> None:
 
 
 @pytest.mark.parametrize(("kind", "whole"), [(CoseEncrypt, tagged(96, ENCRYPT)), (CoseSign1, tagged(18, SIGN1))])
-def test_truncated_and_extended(kind: type[CoseEncrypt] | type[CoseSign1], whole: bytes) -> None:
+def test_truncated_and_extended(kind: type[CoseEncrypt | CoseSign1], whole: bytes) -> None:
     """Cut off anywhere, or with anything behind it, it is refused."""
     for length in range(len(whole)):
         refuse(kind, whole[:length])
@@ -153,7 +153,7 @@ def test_truncated_and_extended(kind: type[CoseEncrypt] | type[CoseSign1], whole
 
 @pytest.mark.parametrize(("kind", "whole"), [(CoseEncrypt, tagged(96, ENCRYPT)), (CoseSign1, tagged(18, SIGN1))])
 @given(data=st.data())
-def test_mutated(kind: type[CoseEncrypt] | type[CoseSign1], whole: bytes, data: st.DataObject) -> None:
+def test_mutated(kind: type[CoseEncrypt | CoseSign1], whole: bytes, data: st.DataObject) -> None:
     """Changed bytes give BlobError or a structure that is written just as it was read; never another error."""
     changed = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 4))):
@@ -173,7 +173,7 @@ def test_random_bytes(tag: bytes, data: bytes) -> None:
         refuse(kind, tag + data)
 
 
-def refuse(kind: type[CoseEncrypt] | type[CoseSign1], data: bytes) -> None:
+def refuse(kind: type[CoseEncrypt | CoseSign1], data: bytes) -> None:
     """Check that it is a BlobError with a hint."""
     with pytest.raises(BlobError) as caught:
         kind.decode(data)

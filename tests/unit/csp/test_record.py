@@ -16,8 +16,8 @@ from hsmbridge.capture import PROVENANCE, SETTABLE, Capture
 from hsmbridge.codes import CKA, CKK, CKO
 
 # docs/blob-format.md
-ALGORITHM, TRANSFER, KEY, DIALECT, CLASS, KEY_TYPE, SIZE, ON_TOKEN, ATTRIBUTES, PROVENANCES, STATE, REFERENCE = range(1, 13)
-PERMISSIONS, EC_POINT = 13, 14
+ALGORITHM, TRANSFER, KEY, DIALECT, CLASS, KEY_TYPE, SIZE = range(1, 8)
+ON_TOKEN, ATTRIBUTES, PROVENANCES, STATE, REFERENCE, PERMISSIONS, EC_POINT = range(8, 15)
 
 VALUE_RECORD = {ALGORITHM: "AES", TRANSFER: 1, KEY: b"k" * 32, STATE: {1: "ECB"}, PERMISSIONS: 0x3F}
 CAPTURED = {CLASS: 4, KEY_TYPE: 0x1F, SIZE: 32, ON_TOKEN: False, ATTRIBUTES: {3: "label"}, PROVENANCES: {0x163: True}}
@@ -73,32 +73,20 @@ ATTRIBUTE_MAPS = st.dictionaries(
 LABELS = st.binary(max_size=12).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 
 
-@given(
-    settable=ATTRIBUTE_MAPS,
-    label=LABELS,
-    provenance=st.dictionaries(st.sampled_from(PROVENANCE), FLAT, max_size=3),
-    size=st.one_of(st.none(), st.integers(1, 16_384)),
+CAPTURES = st.builds(
+    Capture,
+    cls=st.just(CKO.SECRET_KEY),
     key_type=st.sampled_from([CKK.AES, CKK.DES3, CKK.GENERIC_SECRET]),
+    size=st.one_of(st.none(), st.integers(1, 16_384)),
     on_token=st.booleans(),
+    settable=st.builds(lambda rest, label: {**rest, CKA.LABEL: label}, ATTRIBUTE_MAPS, LABELS),
+    provenance=st.dictionaries(st.sampled_from(PROVENANCE), FLAT, max_size=3),
 )
-def test_attributes_come_back(
-    settable: dict[int, Any],
-    label: str,
-    provenance: dict[int, Any],
-    size: int | None,
-    key_type: CKK,
-    *,
-    on_token: bool,
-) -> None:
+
+
+@given(captured=CAPTURES)
+def test_attributes_come_back(captured: Capture) -> None:
     """Attributes of every kind come back equal and of the same type; a label too that is not UTF-8."""
-    captured = Capture(
-        cls=CKO.SECRET_KEY,
-        key_type=key_type,
-        size=size,
-        on_token=on_token,
-        settable={**settable, CKA.LABEL: label},
-        provenance=provenance,
-    )
     record = KeyRecord(
         algorithm="AES",
         transfer=Transfer.WRAPPED,
