@@ -55,7 +55,7 @@ class Arrival:
     def __init__(self, token: Token, request: KeyRequest, *, on_token: bool) -> None:
         self.request = request
         self.on_token = on_token
-        self._token = token
+        self.token = token
         self._named = {CKA.CLASS: request.cls, CKA.KEY_TYPE: request.key_type, **request.template, CKA.TOKEN: on_token}
         self._wanted: dict[int, Value] = {**request.expected, **self._named}
         self._packed = PackedTemplate(self._named)
@@ -70,8 +70,8 @@ class Arrival:
         Raises:
             Pkcs11Error: as the token answered.
         """
-        calls = self._token.calls
-        with self._token.sessions as session:
+        calls = self.token.calls
+        with self.token.sessions as session:
             try:
                 return calls.unwrap_key(session, mechanism, kek.handle, wrapped, self._packed)
             except Pkcs11Error as error:
@@ -137,17 +137,18 @@ class Arrival:
         ]
 
 
-def note_debris(error: Pkcs11Error, token: Token, *, on_token: bool) -> None:
+def note_debris(error: Pkcs11Error, arrival: Arrival) -> None:
     """Say in an error's notes what a refused template may have left behind.
 
-    SoftHSM keeps the object that it had begun, without a name: nobody can tell whose it is, so it is not removed.
+    SoftHSM keeps the object that it had begun, with the attributes up to the one that it refused. Nobody can tell for
+    certain whose it is, so it is not removed.
     """
-    nameless = token.handles({CKA.TOKEN: on_token, CKA.ID: b"", CKA.LABEL: ""})
-    if nameless:
-        kind = "token" if on_token else "session"
-        error.add_note(
-            f"token {token.label!r} holds {len(nameless)} {kind} objects without a name; one may be left of this"
-        )
+    template = arrival.request.template
+    ids = {b"", template.get(CKA.ID, b"")}
+    token, kind = arrival.token, "token" if arrival.on_token else "session"
+    alike = {handle for key_id in ids for handle in token.handles({CKA.TOKEN: arrival.on_token, CKA.ID: key_id})}
+    if alike:
+        error.add_note(f"token {token.label!r} holds {len(alike)} {kind} objects that may be left of this or of others")
 
 
 _HAS_LENGTH = (CKK.AES, CKK.GENERIC_SECRET, CKK.SHA_1_HMAC, CKK.SHA256_HMAC, CKK.SHA384_HMAC, CKK.SHA512_HMAC)

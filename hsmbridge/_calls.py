@@ -57,7 +57,6 @@ class Calls:
 
         ul, ptr = c_ulong, c_void_p
         self._login = bind("C_Login", ul, ul, ptr, ul)
-        self._finalize = bind("C_Finalize", ptr)
         self._create = bind("C_CreateObject", ul, ptr, ul, ptr)
         self._copy = bind("C_CopyObject", ul, ul, ptr, ul, ptr)
         self._destroy = bind("C_DestroyObject", ul, ul)
@@ -71,17 +70,12 @@ class Calls:
         self._wrap = bind("C_WrapKey", ul, ptr, ul, ul, ptr, ptr)
         self._unwrap = bind("C_UnwrapKey", ul, ptr, ul, ptr, ul, ptr, ul, ptr)
         self._derive = bind("C_DeriveKey", ul, ptr, ul, ptr, ul, ptr)
-        self._operation_state = bind("C_GetOperationState", ul, ptr, ptr)
         self._one_shot = {
             verb: (bind(f"C_{verb}Init", ul, ptr, ul), bind(f"C_{verb}", ul, ptr, ul, ptr, ptr))
             for verb in ("Encrypt", "Decrypt", "Sign")
         }
         self._verify_init = bind("C_VerifyInit", ul, ptr, ul)
         self._verify = bind("C_Verify", ul, ptr, ul, ptr, ul)
-
-    def finalize(self) -> None:
-        """C_Finalize: every session and session object of the process is gone afterwards."""
-        _check("C_Finalize", self._finalize(None))
 
     def login(self, session: int, user_type: int, pin: bytes | None) -> int:
         """C_Login, once. None asks for the token's own PIN pad.
@@ -251,14 +245,6 @@ class Calls:
         """
         _check("C_VerifyInit", self._verify_init(session, mechanism.pointer, key))
         _check("C_Verify", self._verify(session, data, len(data), signature, len(signature)))
-
-    def operation_state(self, session: int) -> bytes:
-        """C_GetOperationState: what the token itself can save of a running operation (most cannot)."""
-        length = c_ulong()
-        _check("C_GetOperationState", self._operation_state(session, None, byref(length)))
-        buffer = create_string_buffer(min(length.value, _MAX_OUTPUT))
-        _check("C_GetOperationState", self._operation_state(session, buffer, byref(length)))
-        return buffer.raw[: length.value]
 
     def _single_part(self, verb: str, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
         init, run = self._one_shot[verb]

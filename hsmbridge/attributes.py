@@ -156,8 +156,8 @@ def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attrib
 def _read_template(calls: Calls, session: int, handle: int, kind: int, count: int) -> dict[int, Value] | None:
     """Read a nested template: its size is known, then the lengths of its values, then the values.
 
-    Returns: None where the module answers with pointers of its own instead of filling our buffers. NSS keeps the array as it
-        was given, with pointers into the memory of whoever set it: nothing behind them can be believed.
+    Returns: None where the module answers with pointers of its own instead of filling our buffers. NSS keeps the array
+        as it was given, with pointers into the memory of whoever set it: nothing behind them can be believed.
     """
     if count == 0:
         return {}

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery
-from hsmbridge.codes import CKA, CKK, CKO, name_of
-from hsmbridge.errors import InputError, NotFoundError
+from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
+from hsmbridge.errors import InputError, NotExtractableError, NotFoundError
 from hsmbridge.unwrapping import KeyRequest
 from hsmbridge.values import is_default
 
@@ -73,6 +73,7 @@ def capture(key: Object) -> Capture:
     """Read everything about a key that can be restored or stated.
 
     Raises:
+        NotExtractableError: an attribute that would have to be restored cannot be read.
         NotFoundError: not a secret or private key, or of a type without a name here.
         Pkcs11Error: the object or the session is gone.
     """
@@ -86,6 +87,12 @@ def capture(key: Object) -> Capture:
             f"{key.identity} has an unknown key type", hint="vendor key types cannot be carried by value"
         )
     key_type = CKK(number)
+    for kind in SETTABLE[cls]:
+        if found.unreadable.get(kind, CKR.ATTRIBUTE_TYPE_INVALID) != CKR.ATTRIBUTE_TYPE_INVALID:
+            raise NotExtractableError(
+                f"{name_of(CKA, kind)} of {key.identity} cannot be read ({found.why_not(kind)}): it would be lost",
+                hint="the token took the attribute but does not give it back; remove it at the source first",
+            )
     size = None
     if cls == CKO.SECRET_KEY:
         size = _FIXED_SIZE.get(key_type) or found.number(CKA.VALUE_LEN) or None

@@ -70,11 +70,12 @@ class Ours:
     something else meanwhile.
 
     Attributes:
+        token: where they are.
         debris: what could not be removed, one sentence each.
     """
 
     def __init__(self, token: Token) -> None:
-        self._token = token
+        self.token = token
         self._made: list[tuple[Object, Identity]] = []
         self.debris: list[str] = []
 
@@ -83,7 +84,7 @@ class Ours:
 
     def adopt(self, handle: int) -> Object:
         """Take a handle that the token has just returned for a new object."""
-        return self.take(self._token.adopt(handle))
+        return self.take(self.token.adopt(handle))
 
     def take(self, made: Object) -> Object:
         """Take over an object that another operation made for this one."""
@@ -118,7 +119,7 @@ class Ours:
             try:
                 _destroy(made, identity)
             except HsmbridgeError as failure:
-                self.debris.append(f"{identity} may be left in token {self._token.label!r}: {failure}")
+                self.debris.append(f"{identity} may be left in token {self.token.label!r}: {failure}")
         self._made.clear()
         if self.debris and isinstance(error, HsmbridgeError):
             error.add_note("; ".join(self.debris))

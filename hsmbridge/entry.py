@@ -8,12 +8,14 @@ Source: PKCS#11 v3.1 sections 5.7.1 and 5.14.4; FIPS 140-3's "sensitive security
 
 from __future__ import annotations
 
+import secrets
 import threading
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKM, CKO, CKR
+from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect, software_wrap
 from hsmbridge.errors import MechanismError, Pkcs11Error
 from hsmbridge.mechanism import Mechanism, oaep
@@ -23,7 +25,6 @@ from hsmbridge.template import PackedTemplate, Template
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
-    from hsmbridge.destruction import Ours
     from hsmbridge.objects import Object
     from hsmbridge.token import Token
 
@@ -31,6 +32,9 @@ __all__ = ["KeyEntry", "key_entry"]
 
 _TRANSPORT_BITS = 2048
 """The transport key protects bytes that this very process holds in clear; it only has to satisfy the token."""
+
+_TRIAL_SIZE = 32
+_TRIAL_USE: Template = {CKA.SENSITIVE: True, CKA.EXTRACTABLE: False}
 
 _TRANSPORT_ROOM = _TRANSPORT_BITS // 8 - 66
 """Bytes that RSAES-OAEP with SHA-256 takes (RFC 8017 section 7.1.1)."""
@@ -56,6 +60,13 @@ class KeyEntry:
         self._lock = threading.Lock()
         self.creates: bool | None = None
         self._transport: tuple[Object, RSAPublicKey] | None = None
+
+    def takes_known_bytes(self) -> bool:
+        """Whether C_CreateObject takes a secret key; tried with a random session key where nobody has tried yet."""
+        if self.creates is None:
+            with Ours(self._token) as ours:
+                self.enter(ours, CKK.AES, secrets.token_bytes(_TRIAL_SIZE), _TRIAL_USE)
+        return bool(self.creates)
 
     def enter(self, ours: Ours, key_type: CKK, value: bytes, template: Template) -> Object:
         """Put a secret key of known bytes into the token as a session object of *ours*.

@@ -150,7 +150,7 @@ class Unwrapper:
             handle = arrival.call(kek, mechanism, wrapped)
         except Pkcs11Error as error:
             if error.ckr not in _NOT_AUTHENTIC:
-                note_debris(error, kek.token, on_token=arrival.on_token)
+                note_debris(error, arrival)
                 raise
             raise UnwrapError(
                 f"the token did not accept the wrapped key ({ckr_name(error.ckr)})", ckr=error.ckr, hint=_WHY_UNWRAP

@@ -81,9 +81,9 @@ class Wrapper:
                 f"{key.identity} is not extractable: it cannot leave the token by value",
                 hint="hand it over by reference (export --by-reference), or generate it with CKA_EXTRACTABLE=true",
             )
+        warnings = report.warnings + check_pair(report, key, found, allow_unsafe=self._allow_unsafe)
         size = _size_of(found)
         route = choose_route(self._kek, report, self._dialect, found, size)
-        warnings = report.warnings + check_pair(report, key, found, allow_unsafe=self._allow_unsafe)
         data = self._apply(route, key)
         if size is not None and route.inner is None and not route.dialect.is_rsa and not _fits(route, size, len(data)):
             raise LengthChangeError(

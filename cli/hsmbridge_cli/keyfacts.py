@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hsmbridge.objects import Object
     from hsmbridge.template import Value
 
-__all__ = ["check_value", "key_summary", "key_type_name", "may_wrap", "shown_attributes"]
+__all__ = ["check_value", "key_summary", "key_type_name", "may_wrap", "shown_attributes", "shown_value"]
 
 _SUMMARY = AttributeQuery(
     (
@@ -88,7 +88,7 @@ def shown_attributes(key: Object) -> tuple[dict[str, object], dict[str, str]]:
     Returns: name to JSON-ready value, and name to the return value of those that could not be read.
     """
     found = key.read(_SHOWN)
-    values = {kind.name: _shown(kind, found[kind]) for kind in CKA if kind in found}
+    values = {kind.name: shown_value(kind, found[kind]) for kind in CKA if kind in found}
     return values, {CKA(kind).name: ckr_name(ckr) for kind, ckr in found.unreadable.items()}
 
 
@@ -125,9 +125,10 @@ def _strength(found: Attributes) -> int | None:
         return None  # a curve that is not known here
 
 
-def _shown(kind: int, value: Value) -> object:
+def shown_value(kind: int, value: Value) -> object:
+    """Return an attribute's value JSON-ready: numbers by their names, bytes in hexadecimal digits."""
     if isinstance(value, Mapping):
-        return {name_of(CKA, inner).removeprefix("CKA_"): _shown(inner, item) for inner, item in value.items()}
+        return {name_of(CKA, inner).removeprefix("CKA_"): shown_value(inner, item) for inner, item in value.items()}
     if isinstance(value, bytes):
         return value.hex() if kind not in (CKA.START_DATE, CKA.END_DATE) else value.decode("ascii", "backslashreplace")
     if isinstance(value, tuple):

@@ -20,7 +20,7 @@ from hsmbridge.keyspec import KeySpec, parse_keyspec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["MAX_KEY_FILE_BYTES", "SoftwareKey", "describe_software_key", "destroy_key_file", "read_key_file"]
+__all__ = ["MAX_KEY_FILE_BYTES", "SoftwareKey", "describe_software_key", "destroy_key_file", "from_base64url", "read_key_file"]
 
 MAX_KEY_FILE_BYTES = 64 * 1024
 """Ours: an RSA-16384 key in PEM has some 13 KiB."""
@@ -188,19 +188,24 @@ def _jwk(data: bytes) -> str:
     if kind not in ("oct", "RSA", "EC", "OKP") or not isinstance(secret, str) or not secret:
         raise InputError("the JWK holds no secret or private key", hint=_NOT_A_KEY)
     if kind == "oct":
-        return str(KeySpec(key_type=CKK.GENERIC_SECRET, bits=8 * len(_base64url(secret))))
+        return str(KeySpec(key_type=CKK.GENERIC_SECRET, bits=8 * len(from_base64url(secret))))
     if kind == "RSA":
         modulus = document.get("n")
-        number = int.from_bytes(_base64url(modulus if isinstance(modulus, str) else ""), "big")
+        number = int.from_bytes(from_base64url(modulus if isinstance(modulus, str) else ""), "big")
         return str(KeySpec(key_type=CKK.RSA, bits=number.bit_length()))
     curve = document.get("crv")
     if not isinstance(curve, str):
         raise InputError("the JWK names no curve", hint=_NOT_A_KEY)
-    _base64url(secret)
+    from_base64url(secret)
     return _curve_name(curve) if kind == "EC" else curve.lower()
 
 
-def _base64url(text: str) -> bytes:
+def from_base64url(text: str) -> bytes:
+    """Decode a member of a JWK.
+
+    Raises:
+        InputError: not base64url, or nothing at all.
+    """
     try:
         value = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):

@@ -114,6 +114,11 @@ class _Validator:
             start = after
             after = self.item(start, depth + 1)
             key = self._data[start:after]
+            if key[0] >> 5 == _SIMPLE:  # Python takes true for 1, so it must not stand for a label
+                self._refuse("a map key is no number and no string", start)
+            if key[0] >> 5 > _TEXT:
+                # Python takes true for 1: as a map key it would pass for the label 1.
+                self._refuse("a map key is neither a number nor a string", start)
             if key <= last:
                 self._refuse("map keys are doubled or out of order", start)
             last = key

@@ -76,9 +76,9 @@ class StreamingKey(Key):
 
     @property
     def can_only_move(self) -> bool:
-        """A running encryptor in CTR or OFB."""
+        """Whether it may encrypt in CTR or OFB, now or after the running stream: two holders would begin at one IV."""
         state = self.cipher_state
-        return state is not None and state.mode.bears_nonce and state.direction is Direction.ENCRYPT
+        return state is not None and state.mode.bears_nonce and Permission.ENCRYPT in self.permissions
 
     def _running(self) -> CipherStream:
         if self.stream is None:

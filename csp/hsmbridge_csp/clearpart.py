@@ -105,8 +105,9 @@ class ClearPart:
             raise _bad("the header is no map")
         if header.get(Header.ALG) != Algorithm.A256GCM:
             raise _bad("the content algorithm is not A256GCM", NTE.BAD_ALGID)
-        if header.get(Label.VERSION) != VERSION:
-            raise _bad(f"version {header.get(Label.VERSION)!r} of the format is not known", NTE.BAD_VER)
+        version = header.get(Label.VERSION)
+        if version != VERSION or isinstance(version, bool):
+            raise _bad(f"version {version!r} of the format is not known", NTE.BAD_VER)
         if header.get(Header.CRIT) != sorted((int(label) for label in Label), reverse=True):
             raise _bad("it names critical labels that are not known", NTE.BAD_VER)
         if header.get(Header.CONTENT_TYPE) != CONTENT_TYPE or set(header) != {

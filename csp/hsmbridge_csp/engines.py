@@ -52,6 +52,8 @@ class SoftwareEngine:
         from cryptography.hazmat.primitives.ciphers import algorithms, modes  # noqa: PLC0415
 
         tdes = self.cipher is Cipher.TDES
+        if tdes and mode is Mode.CTR:  # cryptography has CTR for AES only
+            return _counter_mode(self, register, data)
         algorithm: ciphers.CipherAlgorithm = old.TripleDES(self._key) if tdes else algorithms.AES(self._key)  # type: ignore[arg-type]
         chosen: modes.Mode = {
             Mode.ECB: lambda _: modes.ECB(),  # noqa: S305 - one of the modes whose state we carry
@@ -75,7 +77,7 @@ _MECHANISMS = {
 
 
 class TokenEngine:
-    """A key in the token. ECB and CBC: what tokens agree on.
+    """A key in the token. ECB and CBC, what tokens agree on, and CTR made of ECB.
 
     Args:
         cipher: AES or 3DES.
@@ -93,13 +95,24 @@ class TokenEngine:
             KeyStateError: a mode that is not run in the token.
             Pkcs11Error: the token refuses.
         """
+        if mode is Mode.CTR:
+            return _counter_mode(self, register, data)
         number = _MECHANISMS.get((self.cipher, mode))
         if number is None:
             raise KeyStateError(
-                f"{mode} with a token key is not supported", hint="use ECB or CBC with a key in a token"
+                f"{mode} with a token key is not supported", hint="use ECB, CBC or CTR with a key in a token"
             )
         mechanism = Mechanism(number, None if mode is Mode.ECB else register)
         calls = self._key.token.calls
         operation = calls.encrypt if direction is Direction.ENCRYPT else calls.decrypt
         with self._key.token.sessions as session:
             return operation(session, mechanism, self._key.handle, data)
+
+
+def _counter_mode(engine: Engine, register: bytes, data: bytes) -> bytes:
+    """CTR out of ECB: the counter block is one big-endian number (SP 800-38A section 6.5 and appendix B.1)."""
+    block = len(register)
+    first, count = int.from_bytes(register, "big"), -(-len(data) // block)
+    counters = b"".join(((first + index) % (1 << 8 * block)).to_bytes(block, "big") for index in range(count))
+    keystream = engine.run(Mode.ECB, Direction.ENCRYPT, b"", counters) if counters else b""
+    return bytes(a ^ b for a, b in zip(data, keystream, strict=False))

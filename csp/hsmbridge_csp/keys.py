@@ -89,7 +89,7 @@ class Key(ABC):
         """Say where the key's only copy lives."""
 
     @abstractmethod
-    def destroy(self) -> Disposition:
+    def dispose(self) -> Disposition:
         """Destroy the key if it lives in software; either way this object is dead afterwards."""
 
     @abstractmethod
@@ -126,10 +126,11 @@ class SoftwareKey(Key):
 
     def classify(self) -> Classification:
         """Software, always."""
+        self.check_alive()
         reason = "its bytes are held by this process"
         return Classification(residency=Residency.SOFTWARE, evidence=(reason,), reason=reason)
 
-    def destroy(self) -> Disposition:
+    def dispose(self) -> Disposition:
         """Overwrite the bytes. Copies that the interpreter made are beyond reach (docs/limits.md)."""
         self.check_alive()
         found = self.classify()
@@ -145,8 +146,8 @@ class SoftwareKey(Key):
         self.check_usable()
         if self.can_only_move:
             raise KeyStateError(
-                "a running encryptor of this kind cannot be duplicated: two would use one keystream or nonce twice",
-                hint="move it, or end its stream first",
+                "an encryptor of this kind cannot be duplicated: two would use one keystream or nonce twice",
+                hint="move it; or take ENCRYPT off its KP_PERMISSIONS first",
             )
 
     def __repr__(self) -> str:

@@ -222,16 +222,14 @@ def _exportable(key: Key) -> SoftwareKey:
         raise KeyStateError("the key lives in a token, and its bytes never leave one", hint="use export_key")
     if key.can_only_move:
         raise KeyStateError(
-            "a running encryptor of this kind can only be moved: a second holder would use one nonce twice",
+            "an encryptor of this kind can only be moved: a second holder would use one nonce twice",
             hint="export it with export_key for a move",
         )
     return key
 
 
 def _wipe_state(blob: AesKeyState | DesKeyState) -> None:
-    wipe(blob.key)
-    if isinstance(blob, AesKeyState):
-        wipe(blob.encryption, blob.decryption)
+    wipe(blob.key, *((blob.encryption, blob.decryption) if isinstance(blob, AesKeyState) else ()))
 
 
 def _no_place(key: Key, kind: BlobType) -> BadKeyError:

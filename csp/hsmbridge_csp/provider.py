@@ -18,6 +18,9 @@ from hsmbridge_csp.blob import Blob
 from hsmbridge_csp.clearpart import BLOB_ID_SIZE, ClearPart, Purpose
 from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.generation import generate
+from hsmbridge_csp.legacy_blobs import export_raw, import_raw
+from hsmbridge_csp.modes import Padding
+from hsmbridge_csp.params import get_param, set_param
 from hsmbridge_csp.permissions import Permission
 from hsmbridge_csp.recipient_kek import TokenKek
 from hsmbridge_csp.sealing import open_blob, seal_blob, sign_blob, verify_blob
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
     from hsmbridge_csp.disposition import Disposition
     from hsmbridge_csp.identity import Identity, VerifyingKey
     from hsmbridge_csp.keys import Key, SoftwareKey
+    from hsmbridge_csp.mac_key import Mac
+    from hsmbridge_csp.modes import Direction
     from hsmbridge_csp.recipients import Opener, Sealer
 
 __all__ = ["Provider"]
@@ -109,8 +114,8 @@ class Provider:
         key.check_usable(Permission.EXPORT)
         if purpose is Purpose.COPY and key.can_only_move:
             raise KeyStateError(
-                "a running encryptor of this kind can only be moved: a second holder would use one nonce twice",
-                hint="export it for a move, or end the stream first",
+                "an encryptor of this kind can only be moved: a second holder would use one nonce twice",
+                hint="export it for a move; or take ENCRYPT off its KP_PERMISSIONS first",
             )
         if by_reference is None:
             by_reference = not key.classify().is_software
@@ -157,12 +162,46 @@ class Provider:
             record = open_blob(blob, opener, ours)
         return key_from(record, self.token, opener, persist=persist)
 
+    def export_raw(self, key: Key, blob_type: int) -> bytes:
+        """Write a software key as a PLAINTEXTKEYBLOB or a KEYSTATEBLOB (CryptExportKey): the key in the clear.
+
+        Raises:
+            PermissionDeniedError: CRYPT_EXPORT and CRYPT_READ are not both among its permissions.
+            KeyStateError: its state does not fit into the blob, or it lives in a token; CspError: nor does its kind.
+        """
+        return export_raw(key, blob_type)
+
+    def import_raw(
+        self,
+        data: bytes,
+        *,
+        direction: Direction | None = None,
+        padding: Padding = Padding.PKCS5,
+        mac: Mac | None = None,
+    ) -> SoftwareKey:
+        """Make a software key of a PLAINTEXTKEYBLOB or a KEYSTATEBLOB (CryptImportKey); nothing vouches for its sender.
+
+        What such blobs do not say: *direction* and *padding* of a running stream, and for which *mac* a key is.
+
+        Raises:
+            BlobError: not one of the two, or not supported; KeyStateError: a stream runs and *direction* is None.
+        """
+        return import_raw(data, direction=direction, padding=padding, mac=mac)
+
+    def get_param(self, key: Key, kp: int) -> int | bytes:
+        """Read a parameter of a key (CryptGetKeyParam); see :mod:`hsmbridge_csp.params` for values and errors."""
+        return get_param(key, kp)
+
+    def set_param(self, key: Key, kp: int, value: int | bytes) -> None:
+        """Set a parameter of a key (CryptSetKeyParam), those of its stream between two streams; errors as there."""
+        set_param(key, kp, value)
+
     def destroy_key(self, key: Key) -> Disposition:
         """Destroy a key that lives in software; release one that lives in hardware (CryptDestroyKey).
 
         Returns: destroyed or retained, with the evidence. Either way *key* is dead for this process.
         """
-        return key.destroy()
+        return key.dispose()
 
     def _sender(self, fingerprint: bytes) -> VerifyingKey:
         if self.identity is not None and self.identity.fingerprint == fingerprint:

@@ -17,7 +17,6 @@ from hsmbridge.generation import kek_fingerprint
 from hsmbridge.kek import Purpose as KekPurpose
 from hsmbridge.kek import check_kek
 from hsmbridge.mechanism import Mechanism
-from hsmbridge.probe import probe
 from hsmbridge.template import PackedTemplate, Template
 from hsmbridge.unwrapping import KeyRequest, Unwrapper
 from hsmbridge.wrapping import Wrapper
@@ -95,10 +94,9 @@ class TokenKek:
         assert ours is not None  # noqa: S101 - a token recipient always comes with a token
         self.warnings = check_kek(self.kek, KekPurpose.WRAP, allow_unsafe=self.allow_unsafe).warnings
         token = self.kek.token
-        probe(token).route(Dialect.AES_KW)  # also finds out whether known bytes may enter
         entry = key_entry(token)
         content: ContentKey
-        if entry.creates:
+        if entry.takes_known_bytes():
             value = secrets.token_bytes(CONTENT_KEY_SIZE)
             key = entry.enter(ours, CKK.AES, value, _ENTERED)
             content = SoftwareContentKey(value)
@@ -156,8 +154,8 @@ def unwrap_content_key(unwrapper: Unwrapper, wrapped: bytes, ours: Ours) -> Cont
 
 
 def _readable(unwrapper: Unwrapper, wrapped: bytes, ours: Ours) -> ContentKey | None:
-    if unwrapper.refuses_readable:
-        return None
+    if unwrapper.refuses_readable or not key_entry(ours.token).takes_known_bytes():
+        return None  # a token that takes no known key gives none out either: it is not even asked
     try:
         key = unwrapper.unwrap(wrapped, _READABLE).key
     except (Pkcs11Error, KekError, ReadBackError):

@@ -61,6 +61,10 @@ class Label(IntEnum):
     EC_POINT = 14
 
 
+_LEFT_OUT_IF_EMPTY = {Label.KEY, Label.DIALECT, Label.STATE, Label.REFERENCE, Label.EC_POINT}
+_OF_TOKEN_KEYS = {Label.KEY_TYPE, Label.SIZE, Label.ON_TOKEN, Label.ATTRIBUTES, Label.PROVENANCE}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRecord:
     """What the recipient needs to go on with a key.
@@ -121,6 +125,10 @@ class KeyRecord:
         fields = cbor.decode(data, secret=True)
         if not isinstance(fields, dict) or not set(fields) <= set(Label):
             raise _bad("it has unknown fields")
+        if any(not fields[label] for label in _LEFT_OUT_IF_EMPTY & set(fields)):
+            raise _bad("a field that is empty is not left out")
+        if Label.CLASS not in fields and _OF_TOKEN_KEYS & set(fields):
+            raise _bad("it has attributes of a token key without a class")
         reader = _Reader(fields)
         try:
             transfer = Transfer(reader.take(Label.TRANSFER, int))
@@ -171,13 +179,13 @@ def _capture(reader: _Reader) -> Capture:
         key_type = CKK(reader.take(Label.KEY_TYPE, int))
     except ValueError:
         raise _bad("its class or key type is unknown") from None
-    size = reader.take(Label.SIZE, int, 0) or None
-    if size is not None and not 0 < size <= _MAX_KEY_BYTES:
+    size = reader.take(Label.SIZE, int)
+    if not 0 <= size <= _MAX_KEY_BYTES:
         raise _bad("its size is no length")
     return Capture(
         cls=cls,
         key_type=key_type,
-        size=size,
+        size=size or None,
         on_token=reader.take(Label.ON_TOKEN, bool),
         settable=_unpack(reader.take(Label.ATTRIBUTES, dict)),
         provenance=_unpack(reader.take(Label.PROVENANCE, dict)),

@@ -7,7 +7,7 @@ Source: NIST SP 800-38A for the registers; RFC 5652 section 6.3 for the padding;
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hsmbridge_csp.errors import NTE, BadLengthError, BlobError, CspError, KeyStateError
@@ -39,8 +39,8 @@ class CipherState:
     iv: bytes
     padding: Padding = Padding.PKCS5
     direction: Direction | None = None
-    register: bytes = b""
-    tail: bytes = b""
+    register: bytes = field(default=b"", repr=False)
+    tail: bytes = field(default=b"", repr=False)
 
     def check(self, cipher: Cipher) -> CipherState:
         """Check the shapes that the fields must have for *cipher*.

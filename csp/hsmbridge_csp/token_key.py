@@ -89,7 +89,7 @@ class TokenKey(StreamingKey):
         self.check_alive()
         return classify(self.object)
 
-    def destroy(self) -> Disposition:
+    def dispose(self) -> Disposition:
         """C_DestroyObject for an extractable session object; anything else is retained and only this object dies.
 
         Raises:
@@ -114,7 +114,10 @@ class TokenKey(StreamingKey):
         """
         self.check_usable()
         if self.can_only_move:
-            raise KeyStateError("a running encryptor of this kind cannot be duplicated", hint="end its stream first")
+            raise KeyStateError(
+                "an encryptor of this kind cannot be duplicated: two would use one keystream twice",
+                hint="take ENCRYPT off its KP_PERMISSIONS first",
+            )
         if self.object.read(_TOKEN).flag(CKA.TOKEN) is True:
             return TokenKey(self.object, self.cipher_state, self.permissions)
         token = self.object.token

@@ -116,9 +116,9 @@ def test_a_kek_that_may_decrypt_is_refused(cli: Cli, probed: Probed) -> None:
     kek, value = secrets.token_bytes(32), secrets.token_bytes(32)
     (cli.directory / "kek").write_bytes(kek)
     name, kek_id = cli.put_key(value), secrets.token_hex(8)
-    cli.tool(
-        "--write-object", "kek", "--type", "secrkey", "--key-type", "AES:32", "--usage-wrap", "--id", kek_id,
-    )  # fmt: skip
+    order = ["--write-object", "kek", "--type", "secrkey", "--key-type", "AES:32", "--usage-wrap", "--id", kek_id]
+    if "CKR_ATTRIBUTE_VALUE_INVALID" in cli.tool(*order, check=False).stderr:
+        pytest.skip("the token takes no key of known bytes from pkcs11-tool, as FIPS 140 forbids it to")
     command = ["wrap", f"label:{name}", "--kek", f"id:{kek_id}", "-o", "out"]
     assert "--allow-unsafe-kek" in refused(cli, *command, status=4)
     told = cli.json(*command, "--allow-unsafe-kek")

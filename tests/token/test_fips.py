@@ -12,7 +12,7 @@ from hsmbridge.codes import CKA, CKK, CKO
 from hsmbridge.destruction import Ours, destroy_session_key
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import Pkcs11Error
+from hsmbridge.errors import MechanismError, Pkcs11Error
 from hsmbridge.generation import enforces_unwrap_template, generate_kek, kek_fingerprint
 from hsmbridge.keyspec import parse_keyspec
 from hsmbridge.probe import probe
@@ -121,7 +121,7 @@ def test_a_readable_key_is_refused(strict: Token) -> None:
 def test_a_secret_too_long_for_entry_is_an_error_of_ours(strict: Token) -> None:
     """More bytes than RSA-2048 OAEP carries are refused with a typed error, and leave nothing."""
     before = inventory(strict)
-    with Ours(strict) as ours, pytest.raises(Pkcs11Error):
+    with Ours(strict) as ours, pytest.raises(MechanismError, match="190 at most"):
         enter(ours, strict, CKK.GENERIC_SECRET, secrets.token_bytes(191))
     assert inventory(strict) == before
 

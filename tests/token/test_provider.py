@@ -677,11 +677,12 @@ def test_a_running_encryptor_with_a_nonce_can_only_move(provider: Provider, ours
 
 @pytest.mark.parametrize("mode", [Mode.CTR, Mode.OFB, Mode.CFB128])
 def test_a_running_decryptor_can_be_copied(provider: Provider, ours: Ours, mode: Mode) -> None:
-    """Decrypting the same stream twice does no harm; both holders read what openssl wrote."""
+    """A key that may only decrypt can be copied in mid-stream; both holders read what openssl wrote."""
     kek, value, iv = new_kek(provider, ours), secrets.token_bytes(32), secrets.token_bytes(16)
     sealed = openssl(value, TEXT, mode, iv)
     key = CipherKey(Cipher.AES, bytearray(value))
     key.set_cipher_state(CipherState(mode=mode, iv=iv))
+    key.permissions &= ~Permission.ENCRYPT
     begun = key.decrypt(sealed[:STOP])
     arrived = arrive(provider, provider.export_key(key, kek), kek)
     for holder in (key, arrived):

@@ -34,11 +34,13 @@ CTYPES_USERS = {
     "hsmbridge/attributes.py": "buffers for C_GetAttributeValue",
     "hsmbridge/mechanism.py": "mechanism parameters",
     "hsmbridge/template.py": "templates",
+    "csp/hsmbridge_csp/wipe.py": "overwrites bytes objects that are ours alone",
     "csp/hsmbridge_csp/hardening.py": "prctl: no core file of a process that holds keys",
 }
 # Names under which C_DestroyObject can be reached, and the modules that may use them.
 DESTROY_NAMES = ("C_DestroyObject", "destroy_object")
 DESTROY_USERS = {
+    "hsmbridge/_ck.py": "lists all functions in the order of CK_FUNCTION_LIST",
     "hsmbridge/_calls.py": "makes the call",
     "hsmbridge/destruction.py": "decides whether it may be made",
 }

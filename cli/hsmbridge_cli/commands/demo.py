@@ -95,16 +95,18 @@ def _show(outcome: Outcome, keep: Path | None) -> None:
         for key in outcome.keys
     ]
     emit_table(("key", "lives in", "why", "crossed by", "source now", "stream goes on"), rows)
-    click.echo(
-        "\nok: every stream went on where it had stopped, and only software keys were destroyed"
-        if outcome.ok
-        else "\nFAILED: see the table"
-    )
     if outcome.memory is None:
-        click.echo("memory of the secure process: not searched (the system does not allow it)")
+        click.echo("\nmemory of the secure process: not searched (the system does not allow it)")
     else:
         found = sum(outcome.memory.values())
-        click.echo(f"memory of the secure process: {len(outcome.memory)} destroyed software keys, found {found} times")
+        click.echo(
+            f"\nmemory of the secure process: {len(outcome.memory)} destroyed software keys, found {found} times"
+        )
+    click.echo(
+        "ok: every stream went on where it had stopped, and only software keys were destroyed"
+        if outcome.ok
+        else "FAILED: see the table"
+    )
     if keep is not None:
         click.echo(f"\nTo repeat the judgments, in {keep}:")
         for judgment in outcome.judgments.values():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmbridge_csp.hardening import disable_core_dumps
@@ -16,7 +17,7 @@ from hsmbridge.codes import CKO
 from hsmbridge.destruction import Ours
 from hsmbridge.objects import find_key
 from hsmbridge_cli.demo.parts import PARTS
-from hsmbridge_cli.demo.script import Config, Frames, open_token, tell_parent
+from hsmbridge_cli.demo.script import SOCKET, Config, Frames, open_token, tell_parent
 
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
@@ -36,10 +37,11 @@ def main() -> None:
     """
     disable_core_dumps()
     config = Config.from_stdin()
+    config.enter()
     token = open_token(config)
     provider = Provider(token, trust=TrustStore.parse(config.sender.encode(), name="the trust of the demo"))
     kek = provider.kek(find_key(token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))
-    keys = _take_over(provider, kek, config)
+    keys = _take_over(provider, kek)
     for part in PARTS:
         part.finish(keys[part.name], config)
     tell_parent({"pid": os.getpid()})
@@ -48,14 +50,15 @@ def main() -> None:
         _remove_arrival(token, keys["session"])
 
 
-def _take_over(provider: Provider, kek: TokenKek, config: Config) -> dict[str, Key]:
+def _take_over(provider: Provider, kek: TokenKek) -> dict[str, Key]:
     keys: dict[str, Key] = {}
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(config.socket_path)
+        listener.bind(SOCKET)
         listener.listen(1)
         listener.settimeout(_TIMEOUT)
         tell_parent({"listening": True})
         connection, _ = listener.accept()
+        Path(SOCKET).unlink()
         with connection:
             frames = Frames(connection)
             while (name := frames.receive_json()["name"]) is not None:

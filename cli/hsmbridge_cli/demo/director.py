@@ -196,5 +196,10 @@ def _read(process: subprocess.Popen[str]) -> dict[str, Any]:
 def _keep_secrets(config: Config, software: dict[str, bytes]) -> None:
     """Leave what a person needs to repeat the judgments, in the private directory."""
     for name, key in software.items():
-        Path(config.directory, f"{name}.key").write_text(key.hex())
-    Path(config.directory, "pin").write_text(config.pin)
+        _write_private(Path(config.directory, f"{name}.key"), key.hex())
+    _write_private(Path(config.directory, "pin"), config.pin)
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -105,11 +106,11 @@ def _gcm(case: Case) -> Judgment:
     except InvalidTag:
         plaintext = b""
     command = (
-        'python3 -c "from cryptography.hazmat.primitives.ciphers.aead import AESGCM as G; '
+        f'{sys.executable} -c "import sys; from cryptography.hazmat.primitives.ciphers.aead import AESGCM as G; '
         f"g = G(bytes.fromhex(open('gcm.key').read())); s = open('gcm.out', 'rb').read(); "
         f"i = int('{IV[:12].hex()}', 16); "
-        f"print(b''.join(g.decrypt((i ^ n).to_bytes(12, 'big'), s[n*{size}:(n+1)*{size}], b'') "
-        f"for n in range({RECORDS})) == open('gcm.in', 'rb').read())\""
+        f"sys.exit(b''.join(g.decrypt((i ^ n).to_bytes(12, 'big'), s[n*{size}:(n+1)*{size}], b'') "
+        f"for n in range({RECORDS})) != open('gcm.in', 'rb').read())\""
     )
     right = plaintext == case.source.read_bytes() and len(sealed) == RECORDS * size
     return Judgment(judge="cryptography", right=right, command=command)
@@ -162,7 +163,8 @@ def _signatures(case: Case) -> Judgment:
         verdicts.append(_run(case, _program("openssl", "openssl"), *options).returncode == 0)
     command = (
         f"{_shell_prefix()}pkcs11-tool {_shown_token(case)} {' '.join(what)} --output-file ec.pub; "
-        "for f in ec.begun ec.finished; do openssl dgst -sha256 -verify ec.pub -keyform DER -signature $f.sig $f; done"
+        "openssl dgst -sha256 -verify ec.pub -keyform DER -signature ec.begun.sig ec.begun && "
+        "openssl dgst -sha256 -verify ec.pub -keyform DER -signature ec.finished.sig ec.finished"
     )
     return Judgment(judge="openssl", right=all(verdicts), command=command)
 

@@ -203,7 +203,7 @@ class TokenStream(_Stream):
 class TokenSignatures(Part):
     """A P-256 private key in the token: each process lets it sign, and it never leaves."""
 
-    name, title, algorithm, on_token = "ec", "EC P-256 private key in the token", "ECDSA-P256", True
+    name, title, algorithm, on_token = "ec", "EC P-256 private key", "ECDSA-P256", True
 
     def key(self, scene: Scene, _secret: bytearray) -> Key:
         """Find the private half."""

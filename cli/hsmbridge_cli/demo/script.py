@@ -11,7 +11,6 @@ import socket
 import struct
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hsmbridge.errors import InputError
@@ -19,7 +18,9 @@ from hsmbridge.errors import InputError
 if TYPE_CHECKING:
     from hsmbridge.token import Token
 
-__all__ = ["Config", "Frames", "open_token", "tell_parent"]
+__all__ = ["SOCKET", "Config", "Frames", "open_token", "tell_parent"]
+
+SOCKET = "handoff.sock"
 
 _LENGTH = struct.Struct(">I")
 _MAX_FRAME = 1 << 20
@@ -61,10 +62,9 @@ class Config:
         """Return what :meth:`from_stdin` reads."""
         return json.dumps(asdict(self))
 
-    @property
-    def socket_path(self) -> str:
-        """The Unix socket, in the private directory."""
-        return str(Path(self.directory) / "handoff.sock")
+    def enter(self) -> None:
+        """Go to the private directory: a Unix socket's path has 107 bytes at most, and a relative one always fits."""
+        os.chdir(self.directory)
 
     def label(self, name: str) -> str:
         """Return the CKA_LABEL of one of the demo's keys."""

@@ -16,7 +16,7 @@ from hsmbridge_csp.provider import Provider
 from hsmbridge.codes import CKO
 from hsmbridge.objects import find_key
 from hsmbridge_cli.demo.parts import PARTS, Scene
-from hsmbridge_cli.demo.script import Config, Frames, open_token, tell_parent
+from hsmbridge_cli.demo.script import SOCKET, Config, Frames, open_token, tell_parent
 
 if TYPE_CHECKING:
     from hsmbridge_csp.keys import Key
@@ -28,6 +28,7 @@ def main() -> None:
     """Run the secure process; the report goes to standard output as JSON."""
     disable_core_dumps()
     config = Config.from_stdin()
+    config.enter()
     identity = FileIdentity.from_pem(config.identity.encode(), name="the identity of the demo")
     token = open_token(config)
     provider = Provider(token, identity=identity)
@@ -37,7 +38,7 @@ def main() -> None:
     kek = provider.kek(find_key(token, label=config.label("kek"), classes=(CKO.SECRET_KEY,)))
     report: list[dict[str, Any]] = []
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(config.socket_path)
+        connection.connect(SOCKET)
         frames = Frames(connection)
         for part in PARTS:
             key = keys[part.name]

@@ -52,6 +52,8 @@ MUST_REFUSE = {
     "text length in two bytes": "780161",
     "array count in two bytes": "980101",
     "map count in two bytes": "b8010101",
+    "true as a key, which Python takes for 1": "a1f500",
+    "array as a key": "a18000",
     "undefined": "f7",
     "simple value 0": "e0",
     "simple value 32": "f820",
@@ -145,7 +147,6 @@ def test_the_order_of_rfc_8949() -> None:
     expected = bytes([0xA0 + 8]) + b"".join(bytes.fromhex(key) + b"\x00" for key in RFC_8949_KEYS)
     given_keys = [False, (-1,), "aa", 100, (100,), "z", -1, 10]
     assert cbor.encode(dict.fromkeys(given_keys, 0)) == expected
-    assert cbor.decode(expected) == dict.fromkeys(given_keys, 0)
 
 
 def test_the_other_order_of_rfc_8949() -> None:

@@ -1,0 +1,69 @@
+"""Parameters of keys in a token: what the token tells, what it can run, and that their bytes stay there."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING
+
+import pytest
+from hsmbridge_csp.blobheader import AlgId, BlobType
+from hsmbridge_csp.errors import NTE, CspError, KeyStateError
+from hsmbridge_csp.params import KP, CryptMode
+from hsmbridge_csp.provider import Provider
+
+from hsmbridge.codes import CKA
+from hsmbridge.destruction import Ours
+from hsmbridge.generation import generate_key
+from hsmbridge.keyspec import parse_keyspec
+from tests.support.tokens import usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hsmbridge_csp.token_key import TokenKey
+
+    from hsmbridge.token import Token
+
+
+@pytest.fixture
+def provider(token: Token) -> Provider:
+    """A provider on the token."""
+    return Provider(token)
+
+
+@pytest.fixture(params=[128, 256])
+def key(provider: Provider, token: Token, request: pytest.FixtureRequest) -> Iterator[tuple[TokenKey, int]]:
+    """An AES session object that encrypts and decrypts, and its size."""
+    template = {CKA.TOKEN: False, CKA.LABEL: f"params {secrets.token_hex(4)}", **usage(CKA.ENCRYPT, CKA.DECRYPT)}
+    with Ours(token) as ours:
+        spec = parse_keyspec(f"aes:{request.param}")
+        yield provider.adopt(ours.take(generate_key(token, spec, template))), request.param
+
+
+def test_the_token_tells_the_size(provider: Provider, key: tuple[TokenKey, int]) -> None:
+    """KP_KEYLEN and KP_ALGID of a token's AES key come from its CKA_VALUE_LEN."""
+    token_key, bits = key
+    assert provider.get_param(token_key, KP.KEYLEN) == bits
+    assert provider.get_param(token_key, KP.ALGID) == {128: AlgId.AES_128, 256: AlgId.AES_256}[bits]
+    assert provider.get_param(token_key, KP.BLOCKLEN) == 128
+
+
+def test_modes_that_the_token_does_not_run(provider: Provider, key: tuple[TokenKey, int]) -> None:
+    """KP_MODE takes ECB and CBC for a token key; the rest is NTE_BAD_DATA when it is set, not when data come."""
+    token_key, _ = key
+    for mode in (CryptMode.CFB, CryptMode.OFB, CryptMode.CTR):
+        with pytest.raises(CspError, match="KP_MODE") as caught:
+            provider.set_param(token_key, KP.MODE, mode)
+        assert caught.value.nte == NTE.BAD_DATA
+    provider.set_param(token_key, KP.MODE, CryptMode.ECB)
+    provider.set_param(token_key, KP.MODE, CryptMode.CBC)
+    provider.set_param(token_key, KP.IV, bytes(range(16)))
+    assert provider.get_param(token_key, KP.IV) == bytes(range(16))
+
+
+@pytest.mark.parametrize("kind", [BlobType.PLAINTEXTKEYBLOB, BlobType.KEYSTATEBLOB])
+def test_its_bytes_stay_there(provider: Provider, key: tuple[TokenKey, int], kind: BlobType) -> None:
+    """A token key goes into no blob in the clear: NTE_BAD_KEY_STATE, extractable or not."""
+    with pytest.raises(KeyStateError, match="token") as caught:
+        provider.export_raw(key[0], kind)
+    assert caught.value.nte == NTE.BAD_KEY_STATE
