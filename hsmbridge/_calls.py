@@ -15,6 +15,7 @@ import threading
 from ctypes import addressof, byref, c_ulong, c_void_p, create_string_buffer, string_at
 from typing import TYPE_CHECKING, Any
 
+from hsmbridge._operations import Operations, bind_function, check
 from hsmbridge.codes import CKR
 from hsmbridge.errors import Pkcs11Error
 
@@ -37,11 +38,8 @@ _FIND_BATCH = 256
 _MAX_OUTPUT = 1 << 20
 """No module has a reason to ask for more than this for one wrapped key or signature."""
 
-_CRYPT_SLACK = 512
-"""Bytes beyond the input that a one-shot operation may return: padding, tag, or an RSA-4096 block."""
 
-
-class Calls:
+class Calls(Operations):
     """The object functions of one module, bound to its function list.
 
     Args:
@@ -52,8 +50,10 @@ class Calls:
         # openCryptoki 3.8.1 crashes when one thread destroys an object while another begins a search.
         self._inventory = threading.Lock()
 
+        super().__init__(functions)
+
         def bind(name: str, *types: Any) -> Callable[..., int]:  # noqa: ANN401 - ctypes types
-            return ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
+            return bind_function(functions, name, *types)
 
         ul, ptr = c_ulong, c_void_p
         self._login = bind("C_Login", ul, ul, ptr, ul)
@@ -70,12 +70,11 @@ class Calls:
         self._wrap = bind("C_WrapKey", ul, ptr, ul, ul, ptr, ptr)
         self._unwrap = bind("C_UnwrapKey", ul, ptr, ul, ptr, ul, ptr, ul, ptr)
         self._derive = bind("C_DeriveKey", ul, ptr, ul, ptr, ul, ptr)
-        self._one_shot = {
-            verb: (bind(f"C_{verb}Init", ul, ptr, ul), bind(f"C_{verb}", ul, ptr, ul, ptr, ptr))
-            for verb in ("Encrypt", "Decrypt", "Sign")
-        }
-        self._verify_init = bind("C_VerifyInit", ul, ptr, ul)
-        self._verify = bind("C_Verify", ul, ptr, ul, ptr, ul)
+        self._finalize = bind("C_Finalize", ptr)
+
+    def finalize(self) -> None:
+        """C_Finalize: every session and session object of the process is gone afterwards."""
+        check("C_Finalize", self._finalize(None))
 
     def login(self, session: int, user_type: int, pin: bytes | None) -> int:
         """C_Login, once. None asks for the token's own PIN pad.
@@ -96,7 +95,7 @@ class Calls:
         Returns: the new object's handle.
         """
         handle = c_ulong()
-        _check("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
+        check("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
         return handle.value
 
     def copy_object(self, session: int, handle: int, template: PackedTemplate) -> int:
@@ -105,14 +104,14 @@ class Calls:
         Returns: the copy's handle.
         """
         copy = c_ulong()
-        _check("C_CopyObject", self._copy(session, handle, template.pointer, template.count, byref(copy)))
+        check("C_CopyObject", self._copy(session, handle, template.pointer, template.count, byref(copy)))
         return copy.value
 
     def destroy_object(self, session: int, handle: int) -> None:
         """C_DestroyObject. Called from :mod:`hsmbridge.destruction` only, which holds the rules."""
         with self._inventory:
             ckr = self._destroy(session, handle)
-        _check("C_DestroyObject", ckr)
+        check("C_DestroyObject", ckr)
 
     def get_attributes(self, session: int, handle: int, attributes: ctypes.Array[CkAttribute]) -> int:
         """C_GetAttributeValue into *attributes* as they are.
@@ -123,7 +122,7 @@ class Calls:
 
     def set_attributes(self, session: int, handle: int, template: PackedTemplate) -> None:
         """C_SetAttributeValue."""
-        _check("C_SetAttributeValue", self._set_attributes(session, handle, template.pointer, template.count))
+        check("C_SetAttributeValue", self._set_attributes(session, handle, template.pointer, template.count))
 
     def find_objects(self, session: int, template: PackedTemplate) -> list[int]:
         """Search for *template* and always end the search.
@@ -132,13 +131,13 @@ class Calls:
         """
         with self._inventory:
             ckr = self._find_init(session, template.pointer, template.count)
-        _check("C_FindObjectsInit", ckr)
+        check("C_FindObjectsInit", ckr)
         batch = (c_ulong * _FIND_BATCH)()
         found: list[int] = []
         count = c_ulong()
         try:
             while True:
-                _check("C_FindObjects", self._find(session, addressof(batch), _FIND_BATCH, byref(count)))
+                check("C_FindObjects", self._find(session, addressof(batch), _FIND_BATCH, byref(count)))
                 if count.value == 0:
                     return found
                 found.extend(batch[: count.value])
@@ -152,7 +151,7 @@ class Calls:
         """
         handle = c_ulong()
         ckr = self._generate_key(session, mechanism.pointer, template.pointer, template.count, byref(handle))
-        _check("C_GenerateKey", ckr)
+        check("C_GenerateKey", ckr)
         return handle.value
 
     def generate_key_pair(
@@ -172,7 +171,7 @@ class Calls:
             private.count,
             *map(byref, handles),
         )
-        _check("C_GenerateKeyPair", ckr)
+        check("C_GenerateKeyPair", ckr)
         return handles[0].value, handles[1].value
 
     def wrap_key(self, session: int, mechanism: Mechanism, wrapping_key: int, key: int) -> bytes:
@@ -188,7 +187,7 @@ class Calls:
             length = c_ulong(size)
             ckr = self._wrap(session, mechanism.pointer, wrapping_key, key, buffer, byref(length))
             if ckr != CKR.BUFFER_TOO_SMALL or size >= _MAX_OUTPUT:
-                _check("C_WrapKey", ckr)
+                check("C_WrapKey", ckr)
                 if length.value > size:
                     raise Pkcs11Error("C_WrapKey", CKR.BUFFER_TOO_SMALL)
                 return string_at(buffer, length.value)
@@ -212,7 +211,7 @@ class Calls:
             template.count,
             byref(handle),
         )
-        _check("C_UnwrapKey", ckr)
+        check("C_UnwrapKey", ckr)
         return handle.value
 
     def derive_key(self, session: int, mechanism: Mechanism, base_key: int, template: PackedTemplate) -> int:
@@ -222,39 +221,5 @@ class Calls:
         """
         handle = c_ulong()
         ckr = self._derive(session, mechanism.pointer, base_key, template.pointer, template.count, byref(handle))
-        _check("C_DeriveKey", ckr)
+        check("C_DeriveKey", ckr)
         return handle.value
-
-    def encrypt(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
-        """C_EncryptInit and C_Encrypt."""
-        return self._single_part("Encrypt", session, mechanism, key, data)
-
-    def decrypt(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
-        """C_DecryptInit and C_Decrypt."""
-        return self._single_part("Decrypt", session, mechanism, key, data)
-
-    def sign(self, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
-        """C_SignInit and C_Sign; a MAC with a secret key."""
-        return self._single_part("Sign", session, mechanism, key, data)
-
-    def verify(self, session: int, mechanism: Mechanism, key: int, data: bytes, signature: bytes) -> None:
-        """C_VerifyInit and C_Verify.
-
-        Raises:
-            Pkcs11Error: CKR_SIGNATURE_INVALID and CKR_SIGNATURE_LEN_RANGE among others.
-        """
-        _check("C_VerifyInit", self._verify_init(session, mechanism.pointer, key))
-        _check("C_Verify", self._verify(session, data, len(data), signature, len(signature)))
-
-    def _single_part(self, verb: str, session: int, mechanism: Mechanism, key: int, data: bytes) -> bytes:
-        init, run = self._one_shot[verb]
-        _check(f"C_{verb}Init", init(session, mechanism.pointer, key))
-        buffer = create_string_buffer(len(data) + _CRYPT_SLACK)
-        length = c_ulong(len(buffer))
-        _check(f"C_{verb}", run(session, data, len(data), buffer, byref(length)))
-        return buffer.raw[: length.value]
-
-
-def _check(function: str, ckr: int) -> None:
-    if ckr != CKR.OK:
-        raise Pkcs11Error(function, ckr)

@@ -13,8 +13,8 @@ from hsmbridge_cli.identities import Believed
 
 if TYPE_CHECKING:
     from hsmbridge_csp.blob import Blob
-    from hsmbridge_csp.record import KeyRecord
     from hsmbridge_csp.recipients import Opener
+    from hsmbridge_csp.record import KeyRecord
 
     from hsmbridge.token import Token
 

@@ -65,7 +65,7 @@ def load_software_key(path: str, key_type: str | None = None) -> SoftwareKey:
 
     Args:
         path: the file.
-        key_type: what secret bytes are; a private key needs none.
+        key_type: what secret bytes are; a private key in PEM needs none.
 
     Raises:
         UsageError: the file cannot be read, or *key_type* is none or missing.
@@ -76,7 +76,7 @@ def load_software_key(path: str, key_type: str | None = None) -> SoftwareKey:
     if document is not None and document.get("kty") == "oct":
         secret = document.get("k")
         return _secret_key(from_base64url(secret if isinstance(secret, str) else ""), _kind_of(document, key_type))
-    if key_type is not None:
+    if key_type is not None and not data.startswith(b"-----BEGIN "):
         return _secret_key(data, key_type)
     return PrivateKey.from_key(_private_key(data, document, path))
 
@@ -144,8 +144,10 @@ def _secret_key(value: bytes, key_type: str) -> SoftwareKey:
     try:
         made = CipherKey if isinstance(algorithm, Cipher) else MacKey
         return made(algorithm, bytearray(value))  # type: ignore[arg-type] # each class with its own enumeration
-    except BadLengthError as error:
-        raise InputError(f"{len(value)} bytes are no {key_type} key", hint=error.hint) from None
+    except BadLengthError:
+        raise InputError(
+            f"{len(value)} bytes are no {key_type} key", hint="a raw file is the key and nothing else"
+        ) from None
 
 
 def _private_key(data: bytes, document: Mapping[str, object] | None, path: str) -> AsymmetricKey:
@@ -160,7 +162,9 @@ def _private_key(data: bytes, document: Mapping[str, object] | None, path: str) 
             raise UsageError(f"{path} holds no private key; secret bytes do not tell what they are", hint=_WHICH)
     except TypeError:
         # cryptography's way of asking for a password
-        raise InputError(f"a password protects {path}", hint="decrypt it first: openssl pkey -in FILE -out NEW") from None
+        raise InputError(
+            f"a password protects {path}", hint="decrypt it first: openssl pkey -in FILE -out NEW"
+        ) from None
     except (ValueError, UnsupportedAlgorithm):
         key = None
     if isinstance(key, AsymmetricKey):

@@ -27,6 +27,9 @@ COMMANDS = {
     "key": ("hsmbridge_cli.commands.key:key", "List, show, generate and destroy keys."),
     "wrap": ("hsmbridge_cli.commands.wrap:wrap", "Wrap a key of the token under a KEK."),
     "unwrap": ("hsmbridge_cli.commands.unwrap:unwrap", "Unwrap a key into the token."),
+    "export": ("hsmbridge_cli.commands.export:export", "Export keys as signed blobs; the keys stay."),
+    "import": ("hsmbridge_cli.commands.import_:import_", "Import a key from a signed blob."),
+    "identity": ("hsmbridge_cli.commands.identity:identity", "Say who signs, and whom you believe."),
     "inspect": ("hsmbridge_cli.commands.inspect:inspect", "Say what a key blob holds, without a token."),
     "completion": ("hsmbridge_cli.commands.completion:completion", "Print the completion script of a shell."),
 }

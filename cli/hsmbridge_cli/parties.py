@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -23,6 +22,7 @@ from hsmbridge_cli.keynames import UNWRAPPING_KEY, WRAPPING_KEY, KeyName, parse_
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from hsmbridge_csp.recipients import Opener, Sealer
 

@@ -86,7 +86,7 @@ def describe_state(record: KeyRecord) -> dict[str, object] | None:
             "iv_bytes": len(aead.iv),
         }
     if record.algorithm in PRIVATE_ALGORITHMS:
-        return {"public_key": [value.hex() for value in fields.values() if isinstance(value, bytes)][0]}
+        return {"public_key": next((value.hex() for value in fields.values() if isinstance(value, bytes)), None)}
     return {"fields": len(fields)}
 
 

@@ -20,7 +20,14 @@ from hsmbridge.keyspec import KeySpec, parse_keyspec
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
-__all__ = ["MAX_KEY_FILE_BYTES", "SoftwareKey", "describe_software_key", "destroy_key_file", "from_base64url", "read_key_file"]
+__all__ = [
+    "MAX_KEY_FILE_BYTES",
+    "SoftwareKey",
+    "describe_software_key",
+    "destroy_key_file",
+    "from_base64url",
+    "read_key_file",
+]
 
 MAX_KEY_FILE_BYTES = 64 * 1024
 """Ours: an RSA-16384 key in PEM has some 13 KiB."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hsmbridge_csp.blobheader import AlgId, BlobHeader, BlobType
+from hsmbridge_csp.algids import alg_id_of
+from hsmbridge_csp.blobheader import BlobHeader, BlobType
 from hsmbridge_csp.clearpart import ClearPart
 from hsmbridge_csp.cose import TAG_SIGN1, CoseEncrypt, CoseSign1
 from hsmbridge_csp.errors import NTE, BlobError
@@ -20,13 +21,6 @@ MAX_BLOB = 1 << 20
 """Bytes of a blob. An RSA-16384 key with every attribute has fewer than 20,000."""
 
 _BLOB_VERSION = 2
-_ALG_IDS = {
-    ("AES", 128): AlgId.AES_128,
-    ("AES", 192): AlgId.AES_192,
-    ("AES", 256): AlgId.AES_256,
-    ("3DES", 192): AlgId.TRIPLE_DES,
-}
-_ALG_IDS_OF_ANY_SIZE = {"AES": AlgId.AES, "RSA": AlgId.RSA_KEYX, "HMAC": AlgId.HMAC, "EC": AlgId.ECDSA}
 _HINT = "have the sender export the key again"
 
 
@@ -79,7 +73,7 @@ class Blob:
 
 def header_for(clear: ClearPart) -> bytes:
     """Return the BLOBHEADER that belongs to a clear part; aiKeyAlg is 0 where CryptoAPI has no number."""
-    algorithm = _ALG_IDS.get((clear.key_type, clear.bits)) or _ALG_IDS_OF_ANY_SIZE.get(clear.key_type, AlgId.NONE)
+    algorithm = alg_id_of(clear.key_type, clear.bits)
     return BlobHeader(type=BlobType.OPAQUEKEYBLOB, version=_BLOB_VERSION, algorithm=algorithm).to_bytes()
 
 

@@ -383,7 +383,7 @@ def test_every_bit_flip_and_truncation(provider: Provider, ours: Ours, kind: str
         key = provider.adopt(make(ours, token))
     key.encrypt(TEXT[:STOP])
     blob = provider.export_key(key, kek)
-    arrive(provider, blob, kek).destroy()
+    arrive(provider, blob, kek).dispose()
     before = frozenset(token.handles({}))
     flipped = [
         blob[:position] + bytes([blob[position] ^ 1 << bit]) + blob[position + 1 :]
@@ -396,7 +396,7 @@ def test_every_bit_flip_and_truncation(provider: Provider, ours: Ours, kind: str
             arrive(provider, damaged, kek)
         assert caught.value.hint
     assert frozenset(token.handles({})) == before
-    arrive(provider, blob, kek).destroy()
+    arrive(provider, blob, kek).dispose()
 
 
 def test_no_key_byte_in_clear(provider: Provider, token: Token, ours: Ours) -> None:

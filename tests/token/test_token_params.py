@@ -15,13 +15,14 @@ from hsmbridge.codes import CKA
 from hsmbridge.destruction import Ours
 from hsmbridge.generation import generate_key
 from hsmbridge.keyspec import parse_keyspec
-from tests.support.tokens import usage
+from tests.support.tokens import requires, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hsmbridge_csp.token_key import TokenKey
 
+    from hsmbridge.template import Template
     from hsmbridge.token import Token
 
 
@@ -46,6 +47,28 @@ def test_the_token_tells_the_size(provider: Provider, key: tuple[TokenKey, int])
     assert provider.get_param(token_key, KP.KEYLEN) == bits
     assert provider.get_param(token_key, KP.ALGID) == {128: AlgId.AES_128, 256: AlgId.AES_256}[bits]
     assert provider.get_param(token_key, KP.BLOCKLEN) == 128
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "algorithm"),
+    [
+        ("des3", 192, AlgId.TRIPLE_DES),
+        ("rsa:2048", 2048, AlgId.RSA_KEYX),
+        ("ec:p-384", 384, AlgId.ECDSA),
+        ("ed25519", 256, AlgId.NONE),
+    ],
+)
+def test_sizes_of_other_keys(provider: Provider, token: Token, text: str, bits: int, algorithm: AlgId) -> None:
+    """A 3DES key counts with its parity bits, a private key as its public half tells."""
+    spec = parse_keyspec(text)
+    requires(token, spec.generation)
+    own: Template = {CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False, CKA.DERIVE: False}
+    template = own if spec.is_pair else usage(CKA.ENCRYPT, CKA.DECRYPT)
+    label: Template = {CKA.TOKEN: False, CKA.LABEL: f"params {secrets.token_hex(4)}", CKA.ID: secrets.token_bytes(8)}
+    with Ours(token) as ours:
+        key = provider.adopt(ours.take(generate_key(token, spec, {**template, **label})))
+        assert provider.get_param(key, KP.KEYLEN) == bits
+        assert provider.get_param(key, KP.ALGID) == algorithm
 
 
 def test_modes_that_the_token_does_not_run(provider: Provider, key: tuple[TokenKey, int]) -> None:

@@ -30,6 +30,7 @@ BINDING_USERS = {
 CTYPES_USERS = {
     "hsmbridge/_binding.py": "initialises the module with locking, which the binding cannot",
     "hsmbridge/_calls.py": "the calls that the binding lacks or makes badly",
+    "hsmbridge/_operations.py": "the same, for cryptographic operations",
     "hsmbridge/_ck.py": "the C structures of those calls",
     "hsmbridge/attributes.py": "buffers for C_GetAttributeValue",
     "hsmbridge/mechanism.py": "mechanism parameters",

@@ -45,7 +45,11 @@ __all__ = ["export"]
 @click.option("--identity", metavar="FILE|KEY", help="Who signs; your own identity unless given.")
 @click.option("--allow-unsafe-kek", is_flag=True, help="Take a KEK that may also decrypt, or is weaker than the key.")
 @click.option(
-    "-o", "--output", required=True, metavar="FILE|DIR", help="The blob; a directory, for several; - is standard output."
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE|DIR",
+    help="The blob; a directory, for several; - is standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
 @token_options
@@ -70,6 +74,7 @@ def export(
     named after its label, its id or its file.
     """
     from hsmbridge_csp.identity import config_directory
+    from hsmbridge_csp.keys import SoftwareKey
     from hsmbridge_csp.provider import Provider
 
     from hsmbridge_cli.identities import signer
@@ -95,10 +100,11 @@ def export(
         # All are sealed before one is written: a key that cannot go leaves nothing behind.
         blobs = [provider.export_key(key, sealer, by_reference=by_reference) for key in found]
         for key in found:
-            key.dispose() if key.classify().is_software else None
+            if isinstance(key, SoftwareKey):
+                key.dispose()  # the buffer of this process; the file stays
     for target, blob in zip(paths, blobs, strict=True):
         target.write(blob)
-    _tell(settings, provider, sealer, [name.text for name in names], paths, blobs)
+    _tell(settings, provider, sealer, list(zip([name.text for name in names], paths, blobs, strict=True)))
 
 
 def _find(name: KeyName, token: Token | None, key_type: str | None) -> Key:
@@ -111,3 +117,67 @@ def _find(name: KeyName, token: Token | None, key_type: str | None) -> Key:
     if name.path is not None:
         return load_software_key(name.path, key_type)
     return TokenKey(name.find(the_token(token), UNWRAPPING_KEY))
+
+
+def _outputs(output: str, names: Sequence[KeyName], *, force: bool, to_stdout_too: bool) -> list[OutputFile]:
+    """Decide where each blob goes, and check that it can, before a key is touched."""
+    from pathlib import Path
+
+    from hsmbridge.errors import UsageError
+    from hsmbridge_cli.files import STANDARD_STREAM, OutputFile
+
+    if output != STANDARD_STREAM and Path(output).is_dir():
+        files = [str(Path(output) / f"{_file_name(name)}.blob") for name in names]
+        twice = next((name for name in files if files.count(name) > 1), None)
+        if twice is not None:
+            raise UsageError(f"two keys would go to {twice}", hint="export them one by one, each with -o FILE")
+    elif len(names) == 1:
+        files = [output]
+    else:
+        raise UsageError(f"{output} is no directory, and {len(names)} keys make as many blobs", hint="give -o DIR")
+    targets = [OutputFile(name, force=force) for name in files]
+    if targets[0].is_stdout and to_stdout_too:
+        raise click.UsageError("-o - and --json both want standard output")
+    return targets
+
+
+def _file_name(name: KeyName) -> str:
+    """Return what a key is called, as a file name without anything that a shell or a path would understand."""
+    from pathlib import Path
+
+    uri = name.uri
+    label = name.label or (uri.object if uri is not None else None)
+    key_id = name.id or (uri.id if uri is not None else None)
+    text = Path(name.path).name if name.path is not None else label or (key_id or b"").hex()
+    safe = "".join(char if char.isalnum() or char in "._-" else "_" for char in text)
+    return safe.lstrip(".-") or "key"
+
+
+def _tell(
+    settings: Settings, provider: Provider, sealer: Sealer, exported: Sequence[tuple[str, OutputFile, bytes]]
+) -> None:
+    from hsmbridge_csp.blob import Blob
+
+    from hsmbridge_cli.display import clean, emit_json
+
+    entries: list[dict[str, object]] = []
+    for name, target, data in exported:
+        clear = Blob.parse(data).clear
+        entries.append(
+            {
+                "key": name,
+                "algorithm": clear.key_type,
+                "bits": clear.bits,
+                "transfer": "reference" if clear.by_reference else "value",
+                "blob_id": clear.blob_id.hex(),
+                "output": target.name,
+                "bytes": len(data),
+            }
+        )
+        if not settings.json:
+            where = "" if target.is_stdout else f", in {target.name}"
+            how = f"by {entries[-1]['transfer']} for {sealer.fingerprint.hex()}"
+            click.echo(clean(f"exported {name} {how}: {len(data)} bytes{where}"), err=target.is_stdout)
+    if settings.json:
+        sender = provider.identity.fingerprint.hex() if provider.identity is not None else None
+        emit_json("export", {"sender": sender, "recipient": sealer.fingerprint.hex(), "blobs": entries})

@@ -392,7 +392,7 @@ def test_frozen_and_destroyed_keys(kind: BlobType) -> None:
     """A key that was exported for a move is NTE_BAD_KEY_STATE, a destroyed one NTE_BAD_KEY."""
     frozen, destroyed = new_key("aes-256-cbc"), new_key("aes-256-cbc")
     frozen.freeze()
-    destroyed.destroy()
+    Provider().destroy_key(destroyed)
     assert refused(Provider().export_raw, frozen, kind).nte == NTE.BAD_KEY_STATE
     assert refused(Provider().export_raw, destroyed, kind).nte == NTE.BAD_KEY
 
@@ -463,7 +463,7 @@ def test_import_leaves_the_callers_blob_alone() -> None:
     kept = bytearray(data)
     first, second = Provider().import_raw(data), Provider().import_raw(data)
     assert data == kept
-    first.destroy()
+    Provider().destroy_key(first)
     assert second.value == KEYS["aes-256-cbc"]
 
 
