@@ -21,7 +21,7 @@ SETUP := $(VENV)/.setup-done
 JUDGES := .venv-judges/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deps judges demo test test-tokens coverage lint format bench wheel smoke lock clean
+.PHONY: help setup deps judges demo test test-tokens coverage fuzz lint format bench wheel smoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,7 +49,7 @@ $(JUDGES): requirements/judges.txt | deps
 demo: setup ## hand three keys from one process to another on a throw-away token
 	@$(BIN)/hsmbridge demo
 
-test: setup ## all tests on SoftHSM, then the token tests on every other token that is installed
+test: setup judges ## all tests on SoftHSM, then the token tests on every other token that is installed
 	$(PYTEST) $(PARALLEL) tests
 	ci/with-token softokn -- $(PYTEST) -q tests/token
 	@for token in $(OPTIONAL_TOKENS); do \
@@ -61,18 +61,21 @@ test: setup ## all tests on SoftHSM, then the token tests on every other token t
 	    fi; \
 	done
 
-test-tokens: setup ## install all five tokens and run the token tests on each
+test-tokens: setup judges ## install all five tokens and run the token tests on each
 	@failed=; for token in $(TOKENS); do \
 	    echo "test-tokens: $$token"; \
 	    { ci/$$token/install && ci/with-token $$token -- $(PYTEST) -q tests/token; } || failed="$$failed $$token"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "test-tokens: failed on:$$failed" >&2; exit 1; fi
 
-coverage: setup ## branch coverage of the packages, from the whole suite on SoftHSM and the token tests on NSS
+coverage: setup judges ## branch coverage of the packages, from the whole suite on SoftHSM and the token tests on NSS
 	@rm -f .coverage .coverage.*
 	$(PYTEST) $(PARALLEL) -q --cov --cov-report= --cov-fail-under=0 tests
 	ci/with-token softokn -- $(PYTEST) -q --cov --cov-append --cov-report= --cov-fail-under=0 tests/token
 	$(BIN)/coverage report
+
+fuzz: setup ## a million mutated blobs, and the other parsers' inputs: one error family, nothing changed is taken
+	$(BIN)/python -m tests.fuzz
 
 lint: setup ## ruff and mypy, both strict, over packages, tests and scripts
 	$(BIN)/ruff check $(PACKAGES) $(SCRIPTS)

@@ -2,8 +2,8 @@
 
     make bench        or        python benchmarks/run.py [--json FILE] [--strict] [--keys N] [--rounds N]
 
-Runs on a throw-away SoftHSM token. Only ratios mean anything: the rounds of both sides alternate, each round gives one
-ratio, and the median ratio is held against the budget.
+Runs on a throw-away SoftHSM token. The rounds of both sides alternate, each round gives one ratio, and the median ratio
+is held against the budget.
 """
 
 from __future__ import annotations
@@ -203,7 +203,9 @@ def main() -> int:
     except (subprocess.CalledProcessError, FileNotFoundError) as error:
         failure = f"start-up not measured: {error} (`make setup` installs the command)"
     print(table(rows))
-    print(f"\nMedians of {options.rounds} rounds of {options.keys} keys; figures depend on the machine, ratios hardly.")
+    print(
+        f"\nMedians of {options.rounds} rounds of {options.keys} keys; ratios vary with load, and with Python's build."
+    )
     if failure:
         print(failure, file=sys.stderr)
     if options.json:

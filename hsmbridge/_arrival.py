@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
 from hsmbridge.errors import Pkcs11Error, ReadBackError
+from hsmbridge.objects import Identity
 from hsmbridge.template import PackedTemplate, Template
 from hsmbridge.values import is_default
 
@@ -61,8 +62,9 @@ class Arrival:
         self._packed = PackedTemplate(self._named)
         length = (CKA.VALUE_LEN,) if request.cls == CKO.SECRET_KEY and request.key_type in _HAS_LENGTH else ()
         self._query = AttributeQuery((*self._wanted, *length))
+        self._right: Attributes | None = None
 
-    def call(self, kek: Object, mechanism: Mechanism, wrapped: bytes) -> int:
+    def call(self, session: int, kek: Object, mechanism: Mechanism, wrapped: bytes) -> int:
         """Call C_UnwrapKey.
 
         Returns: the new handle.
@@ -71,20 +73,17 @@ class Arrival:
             Pkcs11Error: as the token answered.
         """
         calls = self.token.calls
-        with self.token.sessions as session:
-            try:
-                return calls.unwrap_key(session, mechanism, kek.handle, wrapped, self._packed)
-            except Pkcs11Error as error:
-                other = self._other_template(error.ckr)
-                if other is None:
-                    if error.ckr == CKR.TEMPLATE_INCOMPLETE and self.request.key_type == CKK.EC:
-                        error.hint = (
-                            "this token needs the public point of an EC key: give its public key (--public-key)"
-                        )
-                    raise
-            handle = calls.unwrap_key(session, mechanism, kek.handle, wrapped, other)
-            self._packed = other
-            return handle
+        try:
+            return calls.unwrap_key(session, mechanism, kek.handle, wrapped, self._packed)
+        except Pkcs11Error as error:
+            other = self._other_template(error.ckr)
+            if other is None:
+                if error.ckr == CKR.TEMPLATE_INCOMPLETE and self.request.key_type == CKK.EC:
+                    error.hint = "this token needs the public point of an EC key: give its public key (--public-key)"
+                raise
+        handle = calls.unwrap_key(session, mechanism, kek.handle, wrapped, other)
+        self._packed = other
+        return handle
 
     def _other_template(self, ckr: int) -> PackedTemplate | None:
         if ckr == CKR.ATTRIBUTE_READ_ONLY:
@@ -100,13 +99,25 @@ class Arrival:
             return PackedTemplate({**self._named, CKA.VALUE_LEN: self.request.size})
         return None
 
-    def check(self, key: Object) -> None:
+    def check(self, session: int, key: Object) -> None:
         """Compare the new object with what was asked for.
 
         Raises:
             ReadBackError: a difference; the caller removes the object.
         """
-        found = key.read(self._query)
+        found = self._query.read(self.token.calls, session, key.handle)
+        if found is not self._right:  # the very same answers as those of the key before need no second look
+            self._compare(key, found)
+        if CKA.ID in found and CKA.LABEL in found:
+            identity = Identity(
+                cls=self.request.cls,
+                key_type=self.request.key_type,
+                id=found.data(CKA.ID),
+                label=found.text(CKA.LABEL),
+            )
+            key.know(identity)
+
+    def _compare(self, key: Object, found: Attributes) -> None:
         different = self._differences(found)
         later = {kind: self._wanted[kind] for kind in different if kind in _SET_LATER}
         if later:
@@ -126,6 +137,7 @@ class Arrival:
                 f"the unwrapped key has {length} bytes instead of {self.request.size}; it was removed",
                 hint="the mechanism changes lengths on this token",
             )
+        self._right = found
 
     def _differences(self, found: Attributes) -> list[int]:
         """What is not as wanted; an attribute that the module does not know at all has its default."""

@@ -22,7 +22,7 @@ from hsmbridge.errors import Pkcs11Error
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hsmbridge._ck import CkAttribute, CkFunctionList
+    from hsmbridge._ck import CkFunctionList
     from hsmbridge.mechanism import Mechanism
     from hsmbridge.template import PackedTemplate
 
@@ -39,6 +39,21 @@ _MAX_OUTPUT = 1 << 20
 """No module has a reason to ask for more than this for one wrapped key or signature."""
 
 
+class _Room(threading.local):
+    """Where C_WrapKey writes: one buffer a thread, kept, since making one costs a tenth of the call."""
+
+    def __init__(self) -> None:
+        self.resize(_WRAP_BUFFER)
+
+    def resize(self, size: int) -> None:
+        """Make a buffer of another size."""
+        self.size = size
+        self.buffer = create_string_buffer(size)
+        self.address = addressof(self.buffer)
+        self.length = c_ulong()
+        self.length_address = addressof(self.length)
+
+
 class Calls(Operations):
     """The object functions of one module, bound to its function list.
 
@@ -49,6 +64,7 @@ class Calls(Operations):
     def __init__(self, functions: CkFunctionList) -> None:
         # openCryptoki 3.8.1 crashes when one thread destroys an object while another begins a search.
         self._inventory = threading.Lock()
+        self._room = _Room()
 
         super().__init__(functions)
 
@@ -113,12 +129,12 @@ class Calls(Operations):
             ckr = self._destroy(session, handle)
         check("C_DestroyObject", ckr)
 
-    def get_attributes(self, session: int, handle: int, attributes: ctypes.Array[CkAttribute]) -> int:
-        """C_GetAttributeValue into *attributes* as they are.
+    def get_attributes(self, session: int, handle: int, address: int, count: int) -> int:
+        """C_GetAttributeValue into *count* CK_ATTRIBUTEs at *address*, as they are.
 
         Returns: the CK_RV; several refusals leave the other attributes filled in.
         """
-        return self._get_attributes(session, handle, addressof(attributes), len(attributes))
+        return self._get_attributes(session, handle, address, count)
 
     def set_attributes(self, session: int, handle: int, template: PackedTemplate) -> None:
         """C_SetAttributeValue."""
@@ -181,17 +197,17 @@ class Calls(Operations):
 
         Returns: the wrapped key.
         """
-        size = _WRAP_BUFFER
+        room = self._room
         while True:
-            buffer = create_string_buffer(size)
-            length = c_ulong(size)
-            ckr = self._wrap(session, mechanism.pointer, wrapping_key, key, buffer, byref(length))
-            if ckr != CKR.BUFFER_TOO_SMALL or size >= _MAX_OUTPUT:
+            room.length.value = room.size
+            ckr = self._wrap(session, mechanism.pointer, wrapping_key, key, room.address, room.length_address)
+            length = room.length.value
+            if ckr != CKR.BUFFER_TOO_SMALL or room.size >= _MAX_OUTPUT:
                 check("C_WrapKey", ckr)
-                if length.value > size:
+                if length > room.size:
                     raise Pkcs11Error("C_WrapKey", CKR.BUFFER_TOO_SMALL)
-                return string_at(buffer, length.value)
-            size = min(_MAX_OUTPUT, 2 * max(size, min(length.value, _MAX_OUTPUT)))
+                return string_at(room.address, length)
+            room.resize(min(_MAX_OUTPUT, 2 * max(room.size, min(length, _MAX_OUTPUT))))
 
     def unwrap_key(
         self, session: int, mechanism: Mechanism, unwrapping_key: int, wrapped: bytes, template: PackedTemplate

@@ -25,7 +25,7 @@ _CRYPT_SLACK = 512
 
 
 def bind_function(functions: CkFunctionList, name: str, *types: Any) -> Callable[..., int]:  # noqa: ANN401 - ctypes
-    """Return a function of the module's list as a Python callable; ctypes releases the GIL for the time of each call."""
+    """Return a function of the module's list as a Python callable; the GIL is released for the time of each call."""
     return ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
 
 

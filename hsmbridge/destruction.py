@@ -76,24 +76,32 @@ class Ours:
 
     def __init__(self, token: Token) -> None:
         self.token = token
-        self._made: list[tuple[Object, Identity]] = []
+        self._made: list[Object] = []
         self.debris: list[str] = []
 
     def __enter__(self) -> Self:
         return self
 
-    def adopt(self, handle: int) -> Object:
-        """Take a handle that the token has just returned for a new object."""
-        return self.take(self.token.adopt(handle))
+    def adopt(self, handle: int, *, look: bool = True) -> Object:
+        """Take a handle that the token has just returned for a new object.
+
+        Args:
+            handle: the new handle.
+            look: ask for its name at once; without it the caller is about to read the object anyway.
+        """
+        made = self.take(self.token.adopt(handle))
+        if look:
+            _ = made.identity
+        return made
 
     def take(self, made: Object) -> Object:
         """Take over an object that another operation made for this one."""
-        self._made.append((made, made.identity))
+        self._made.append(made)
         return made
 
     def release(self, made: Object) -> Object:
         """Hand an object out: it is no longer removed at the end."""
-        self._made = [(other, identity) for other, identity in self._made if other is not made]
+        self._made = [other for other in self._made if other is not made]
         return made
 
     def remove(self, made: Object) -> None:
@@ -103,23 +111,22 @@ class Ours:
             HardwareKeyError: it is not one of ours.
             Pkcs11Error: the token refused.
         """
-        for other, identity in self._made:
-            if other is made:
-                self.release(made)
-                _destroy(made, identity)
-                return
+        if any(other is made for other in self._made):
+            self.release(made)
+            _destroy(made, made.identity)
+            return
         raise HardwareKeyError("only an object that this operation made is removed", hint="nothing was destroyed")
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for made, identity in reversed(self._made):
+        for made in reversed(self._made):
             if not made.alive:
                 continue
             try:
-                _destroy(made, identity)
+                _destroy(made, made.identity)
             except HsmbridgeError as failure:
-                self.debris.append(f"{identity} may be left in token {self.token.label!r}: {failure}")
+                self.debris.append(f"{made} may be left in token {self.token.label!r}: {failure}")
         self._made.clear()
         if self.debris and isinstance(error, HsmbridgeError):
             error.add_note("; ".join(self.debris))

@@ -21,13 +21,34 @@ if TYPE_CHECKING:
     from hsmbridge.objects import Object
     from hsmbridge.template import Value
 
-__all__ = ["KEY_QUERY", "KekReport", "Purpose", "check_kek", "check_pair", "rsa_strength", "strength"]
+__all__ = [
+    "KEY_QUERY",
+    "UNWRAP_USAGE_QUERY",
+    "USAGE_QUERY",
+    "KekReport",
+    "Purpose",
+    "check_kek",
+    "check_pair",
+    "judge_kek",
+    "kek_query",
+    "rsa_strength",
+    "strength",
+]
 
-KEY_QUERY = AttributeQuery(
-    (
-        CKA.CLASS, CKA.KEY_TYPE, CKA.VALUE_LEN, CKA.MODULUS, CKA.EC_PARAMS, CKA.EXTRACTABLE, CKA.WRAP_WITH_TRUSTED,
-    )
-)  # fmt: skip
+KEY_QUERY = AttributeQuery((CKA.CLASS, CKA.KEY_TYPE, CKA.VALUE_LEN, CKA.EXTRACTABLE, CKA.WRAP_WITH_TRUSTED))
+"""What a key is asked before it is wrapped. All of it exists in every secret key, so one call does."""
+
+USAGE_QUERY = AttributeQuery(
+    (CKA.WRAP, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.DERIVE, CKA.TRUSTED, CKA.WRAP_TEMPLATE)
+)
+"""What can change in an AES KEK between two wraps; the rest of what it is asked cannot (PKCS#11 v3.1 section 4.9)."""
+
+UNWRAP_USAGE_QUERY = AttributeQuery(
+    (CKA.UNWRAP, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY, CKA.DERIVE, CKA.UNWRAP_TEMPLATE)
+)
+"""The same between two unwraps."""
+
+_NUMBERS = AttributeQuery((CKA.KEY_TYPE, CKA.MODULUS, CKA.EC_PARAMS))
 _SECRET_KEK = AttributeQuery(
     (
         CKA.CLASS, CKA.KEY_TYPE, CKA.VALUE_LEN, CKA.WRAP, CKA.UNWRAP, CKA.ENCRYPT, CKA.DECRYPT, CKA.SIGN, CKA.VERIFY,
@@ -120,7 +141,11 @@ def check_kek(kek: Object, purpose: Purpose, *, allow_unsafe: bool = False) -> K
     Raises:
         KekError: wrong class or type, not allowed to do this, or able to do more than wrap and unwrap.
     """
-    found = kek.read(_query_for(kek, purpose))
+    return judge_kek(kek, purpose, kek.read(kek_query(kek, purpose)), allow_unsafe=allow_unsafe)
+
+
+def judge_kek(kek: Object, purpose: Purpose, found: Attributes, *, allow_unsafe: bool = False) -> KekReport:
+    """Judge what a KEK has answered to :func:`kek_query`; arguments and errors as :func:`check_kek`."""
     name = str(kek.identity)
     flag = CKA.WRAP if purpose is Purpose.WRAP else CKA.UNWRAP
     if found.flag(flag) is not True:
@@ -148,7 +173,12 @@ def check_kek(kek: Object, purpose: Purpose, *, allow_unsafe: bool = False) -> K
 _MAKE_ONE = "make a safe KEK with `hsmbridge key generate --kek`"
 
 
-def _query_for(kek: Object, purpose: Purpose) -> AttributeQuery:
+def kek_query(kek: Object, purpose: Purpose) -> AttributeQuery:
+    """Return what a KEK is asked before it is used.
+
+    Raises:
+        KekError: it is of no kind that could do this.
+    """
     cls, key_type = kek.identity.cls, kek.identity.key_type
     if cls == CKO.SECRET_KEY and key_type == CKK.AES:
         return _SECRET_KEK
@@ -183,7 +213,7 @@ def check_pair(kek: KekReport, key: Object, found: Attributes, *, allow_unsafe: 
         )
     if kek.template:
         _check_template(kek.template, key)
-    needed = strength(found)
+    needed = strength(found if found.number(CKA.CLASS) == CKO.SECRET_KEY else key.read(_NUMBERS))
     if kek.key_type == CKK.RSA:
         needed = _RECIPIENT_STRENGTH
     if needed is None:

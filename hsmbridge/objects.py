@@ -96,6 +96,10 @@ class Object:
             self._identity = self.read_identity()
         return self._identity
 
+    def know(self, identity: Identity) -> None:
+        """Note class, type, CKA_ID and label that a read-back has just shown."""
+        self._identity = identity
+
     def read_identity(self) -> Identity:
         """Ask the token for class, type, CKA_ID and label now."""
         found = self.read(_IDENTITY)

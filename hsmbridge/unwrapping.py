@@ -16,13 +16,15 @@ from hsmbridge.codes import CKA, CKK, CKO, CKR, ckr_name, name_of
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.errors import KekError, Pkcs11Error, UnwrapError
-from hsmbridge.kek import KekReport, Purpose, check_kek
+from hsmbridge.kek import UNWRAP_USAGE_QUERY, KekReport, Purpose, judge_kek, kek_query
 from hsmbridge.objects import refuse_taken_id
+from hsmbridge.wrapped_size import WHY_UNWRAP, check_wrapped_size
 from hsmbridge.wrapping import choose_route
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from hsmbridge.attributes import Attributes
     from hsmbridge.mechanism import Mechanism
     from hsmbridge.objects import Object
     from hsmbridge.probe import Route
@@ -41,11 +43,7 @@ _NOT_AUTHENTIC = frozenset(
 SoftHSM's is CKR_GENERAL_ERROR; the mechanism itself was probed just before.
 """
 
-_SEMIBLOCK = 8
 _INNER_KEY_BYTES = 32
-_SIZES = {CKK.AES: (16, 24, 32), CKK.DES3: (24,), CKK.DES2: (16,)}
-
-_WHY_UNWRAP = "check the KEK, the mechanism and the file: a wrap opens only with the very key and format that made it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +88,23 @@ class Unwrapped:
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How one request is served under a KEK that answers like this."""
+
+    kek_found: Attributes
+    request: KeyRequest
+    size: int
+    report: KekReport
+    route: Route
+    in_session: Arrival
+    on_token: Arrival
+
+    def serves(self, kek_found: Attributes, request: KeyRequest, wrapped: bytes) -> bool:
+        """Whether nothing that the plan rests on has changed."""
+        return self.kek_found is kek_found and self.request is request and self.size == len(wrapped)
+
+
 class Unwrapper:
     """Unwraps any number of keys under one KEK.
 
@@ -106,7 +121,9 @@ class Unwrapper:
         self._kek = kek
         self._dialect = dialect
         self._allow_unsafe = allow_unsafe_kek
-        self._last: tuple[Arrival, Arrival] | None = None
+        self._full_query = kek_query(kek, Purpose.UNWRAP)
+        self._query = UNWRAP_USAGE_QUERY if kek.identity.cls == CKO.SECRET_KEY else self._full_query
+        self._plan: _Plan | None = None
         self.refuses_readable = False
 
     def unwrap(self, wrapped: bytes, request: KeyRequest) -> Unwrapped:
@@ -123,48 +140,64 @@ class Unwrapper:
             ReadBackError: the object came out otherwise than asked; it was removed.
             Pkcs11Error: the token refuses the template.
         """
-        report = check_kek(self._kek, Purpose.UNWRAP, allow_unsafe=self._allow_unsafe)
+        token = self._kek.token
+        with token.sessions as session, Ours(token) as ours:
+            kek_found = self._query.read(token.calls, session, self._kek.handle)
+            plan = self._plan
+            if plan is None or not plan.serves(kek_found, request, wrapped):
+                plan = self._make_plan(kek_found, request, wrapped)
+            key_id = request.template.get(CKA.ID)
+            if request.persistent and isinstance(key_id, bytes):
+                refuse_taken_id(token, request.cls, key_id)
+            kek, mechanism, inner = self._kek, plan.route.mechanism, wrapped
+            if plan.route.inner is not None:
+                size = plan.report.modulus_size
+                arrival = Arrival(token, _INNER_KEY, on_token=False)
+                kek = _arrive(ours, session, arrival, (kek, mechanism, wrapped[:size]))
+                mechanism, inner = plan.route.inner.mechanism, wrapped[size:]
+            key = _arrive(ours, session, plan.in_session, (kek, mechanism, inner))
+            if request.persistent:
+                key = _arrive(ours, session, plan.on_token, (kek, mechanism, inner))
+            return Unwrapped(key=ours.release(key), route=plan.route, warnings=plan.report.warnings)
+
+    def _make_plan(self, kek_found: Attributes, request: KeyRequest, wrapped: bytes) -> _Plan:
+        """Check the KEK, the length and the template; the result holds while all three stay as they are."""
+        kek = self._kek
+        report = judge_kek(kek, Purpose.UNWRAP, kek.read(self._full_query), allow_unsafe=self._allow_unsafe)
         dialect = self._dialect
         if dialect is None and report.key_type == CKK.RSA and len(wrapped) > report.modulus_size:
             dialect = Dialect.RSA_AES_KWP
-        route = choose_route(self._kek, report, dialect)
-        _check_size(route, report, wrapped, request)
+        route = choose_route(kek, report, dialect)
+        check_wrapped_size(route, report, wrapped, request)
         _check_template(report, request)
-        key_id = request.template.get(CKA.ID)
-        if request.persistent and isinstance(key_id, bytes):
-            refuse_taken_id(self._kek.token, request.cls, key_id)
-        with Ours(self._kek.token) as ours:
-            kek, mechanism, inner = self._kek, route.mechanism, wrapped
-            if route.inner is not None:
-                head = wrapped[: report.modulus_size]
-                kek = self._arrive(ours, kek, mechanism, head, Arrival(kek.token, _INNER_KEY, on_token=False))
-                mechanism, inner = route.inner.mechanism, wrapped[report.modulus_size :]
-            in_session, on_token = self._arrivals(request)
-            key = self._arrive(ours, kek, mechanism, inner, in_session)
-            if request.persistent:
-                key = self._arrive(ours, kek, mechanism, inner, on_token)
-            return Unwrapped(key=ours.release(key), route=route, warnings=report.warnings)
+        plan = _Plan(
+            kek_found=kek_found,
+            request=request,
+            size=len(wrapped),
+            report=report,
+            route=route,
+            in_session=Arrival(kek.token, request, on_token=False),
+            on_token=Arrival(kek.token, request, on_token=True),
+        )
+        # What is unsafe, and what depends on the value (an RSA ciphertext), is looked at each time.
+        self._plan = None if report.warnings or route.dialect.is_rsa else plan
+        return plan
 
-    def _arrive(self, ours: Ours, kek: Object, mechanism: Mechanism, wrapped: bytes, arrival: Arrival) -> Object:
-        try:
-            handle = arrival.call(kek, mechanism, wrapped)
-        except Pkcs11Error as error:
-            if error.ckr not in _NOT_AUTHENTIC:
-                note_debris(error, arrival)
-                raise
-            raise UnwrapError(
-                f"the token did not accept the wrapped key ({ckr_name(error.ckr)})", ckr=error.ckr, hint=_WHY_UNWRAP
-            ) from None
-        key = ours.adopt(handle)
-        arrival.check(key)
-        return key
 
-    def _arrivals(self, request: KeyRequest) -> tuple[Arrival, Arrival]:
-        """The packed templates, for a session and for a token object; kept while the same request comes again."""
-        if self._last is None or self._last[0].request is not request:
-            token = self._kek.token
-            self._last = Arrival(token, request, on_token=False), Arrival(token, request, on_token=True)
-        return self._last
+def _arrive(ours: Ours, session: int, arrival: Arrival, parts: tuple[Object, Mechanism, bytes]) -> Object:
+    """One C_UnwrapKey of (KEK, mechanism, wrap), and its read-back."""
+    try:
+        handle = arrival.call(session, *parts)
+    except Pkcs11Error as error:
+        if error.ckr not in _NOT_AUTHENTIC:
+            note_debris(error, arrival)
+            raise
+        raise UnwrapError(
+            f"the token did not accept the wrapped key ({ckr_name(error.ckr)})", ckr=error.ckr, hint=WHY_UNWRAP
+        ) from None
+    key = ours.adopt(handle, look=False)
+    arrival.check(session, key)
+    return key
 
 
 _INNER_KEY = KeyRequest(
@@ -181,37 +214,6 @@ def unwrap(
 ) -> Unwrapped:
     """Unwrap one key; see :class:`Unwrapper`."""
     return Unwrapper(kek, dialect, allow_unsafe_kek=allow_unsafe_kek).unwrap(wrapped, request)
-
-
-def _check_size(route: Route, report: KekReport, wrapped: bytes, request: KeyRequest) -> None:
-    """Refuse lengths that cannot be, before the token sees them: some modules take 32 bytes for a DES3 key."""
-    size = len(wrapped)
-    if route.dialect.is_rsa:
-        if size < report.modulus_size or (size > report.modulus_size and "aes" not in route.dialect):
-            raise UnwrapError(
-                f"{size} bytes are no {route.dialect} under a {8 * report.modulus_size}-bit key", hint=_WHY_UNWRAP
-            )
-        if int.from_bytes(wrapped[: report.modulus_size], "big") >= report.modulus:
-            raise UnwrapError("the RSA ciphertext is no number below the modulus", hint=_WHY_UNWRAP)
-        if "aes" not in route.dialect:
-            return
-        size -= report.modulus_size
-    if size % _SEMIBLOCK or size < (3 if route.dialect is Dialect.AES_KW else 2) * _SEMIBLOCK:
-        raise UnwrapError(
-            f"{len(wrapped)} bytes are no {route.dialect}: truncated, or another format", hint=_WHY_UNWRAP
-        )
-    allowed = (request.size,) if request.size is not None else _SIZES.get(request.key_type)
-    if request.cls == CKO.SECRET_KEY and allowed is not None:
-        if route.dialect is Dialect.AES_KW_PKCS7:
-            fitting = {(-(-(value + 1) // _SEMIBLOCK) + 1) * _SEMIBLOCK for value in allowed}
-        else:
-            fitting = {(-(-value // _SEMIBLOCK) + 1) * _SEMIBLOCK for value in allowed}
-        if size not in fitting:
-            kind = name_of(CKK, request.key_type)
-            raise UnwrapError(
-                f"the wrap holds {size - _SEMIBLOCK} bytes, which is no {kind} key of this length",
-                hint="check --key-type; the length inside a wrap is authentic",
-            )
 
 
 def _check_template(report: KekReport, request: KeyRequest) -> None:

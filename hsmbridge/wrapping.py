@@ -12,7 +12,7 @@ from hsmbridge.codes import CKA, CKK, CKM, CKO
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.errors import LengthChangeError, MechanismError, NotExtractableError
-from hsmbridge.kek import KEY_QUERY, KekReport, Purpose, check_kek, check_pair
+from hsmbridge.kek import KEY_QUERY, USAGE_QUERY, KekReport, Purpose, check_pair, judge_kek, kek_query
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.probe import Route, probe
 from hsmbridge.template import PackedTemplate
@@ -50,6 +50,17 @@ class Wrapped:
     warnings: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Plan:
+    """How keys that answer like this one are wrapped under a KEK that answers like this."""
+
+    kek_found: Attributes
+    found: Attributes
+    route: Route
+    length: int | None
+    warnings: tuple[str, ...]
+
+
 class Wrapper:
     """Wraps any number of keys under one KEK, which is looked at again right before each use.
 
@@ -63,6 +74,9 @@ class Wrapper:
         self._kek = kek
         self._dialect = dialect
         self._allow_unsafe = allow_unsafe_kek
+        self._full_query = kek_query(kek, Purpose.WRAP)
+        self._query = USAGE_QUERY if kek.identity.cls == CKO.SECRET_KEY else self._full_query
+        self._plan: _Plan | None = None
 
     def wrap(self, key: Object) -> Wrapped:
         """Wrap one key.
@@ -74,8 +88,24 @@ class Wrapper:
             LengthChangeError: the key would come back with another length.
             Pkcs11Error: the token refuses.
         """
-        report = check_kek(self._kek, Purpose.WRAP, allow_unsafe=self._allow_unsafe)
-        found = key.read(KEY_QUERY)
+        token = self._kek.token
+        with token.sessions as session:
+            kek_found = self._query.read(token.calls, session, self._kek.handle)
+            found = KEY_QUERY.read(token.calls, session, key.handle)
+            plan = self._plan
+            if plan is None or plan.kek_found is not kek_found or plan.found is not found:
+                plan = self._make_plan(key, kek_found, found)
+            data = self._apply(plan.route, key, session)
+        if plan.length is not None and len(data) != plan.length:
+            raise LengthChangeError(
+                f"{key.identity} came out as a wrap of {len(data)} bytes instead of {plan.length}; not kept",
+                hint="the token changed since it was probed: run `hsmbridge token show --probe`",
+            )
+        return Wrapped(data=data, route=plan.route, warnings=plan.warnings)
+
+    def _make_plan(self, key: Object, kek_found: Attributes, found: Attributes) -> _Plan:
+        """Check key and KEK; the result holds for every key and KEK that give the very same answers."""
+        report = judge_kek(self._kek, Purpose.WRAP, self._kek.read(self._full_query), allow_unsafe=self._allow_unsafe)
         if found.flag(CKA.EXTRACTABLE) is not True:
             raise NotExtractableError(
                 f"{key.identity} is not extractable: it cannot leave the token by value",
@@ -84,26 +114,23 @@ class Wrapper:
         warnings = report.warnings + check_pair(report, key, found, allow_unsafe=self._allow_unsafe)
         size = _size_of(found)
         route = choose_route(self._kek, report, self._dialect, found, size)
-        data = self._apply(route, key)
-        if size is not None and route.inner is None and not route.dialect.is_rsa and not _fits(route, size, len(data)):
-            raise LengthChangeError(
-                f"{key.identity} of {size} bytes came out as a wrap of {len(data)} bytes; not kept",
-                hint="the token changed since it was probed: run `hsmbridge token show --probe`",
-            )
         if found.number(CKA.CLASS) == CKO.PRIVATE_KEY and not route.keeps_length:
             warnings += ("the token pads PKCS#8 to a multiple of 8 bytes: readers must ignore zeros behind the DER",)
-        return Wrapped(data=data, route=route, warnings=warnings)
+        plain_aes = route.inner is None and not route.dialect.is_rsa
+        length = _wrapped_length(route, size) if plain_aes and size is not None else None
+        plan = _Plan(kek_found=kek_found, found=found, route=route, length=length, warnings=warnings)
+        # CKA_WRAP_TEMPLATE may ask for more than these answers say; what is unsafe is looked at each time.
+        self._plan = None if report.template or warnings else plan
+        return plan
 
-    def _apply(self, route: Route, key: Object) -> bytes:
-        token = key.token
+    def _apply(self, route: Route, key: Object, session: int) -> bytes:
+        calls = key.token.calls
         if route.inner is None:
-            with token.sessions as session:
-                return token.calls.wrap_key(session, route.mechanism, self._kek.handle, key.handle)
-        with Ours(token) as ours:
+            return calls.wrap_key(session, route.mechanism, self._kek.handle, key.handle)
+        with Ours(key.token) as ours:
             middle = inner_key(ours, key)
-            with token.sessions as session:
-                head = token.calls.wrap_key(session, route.mechanism, self._kek.handle, middle.handle)
-                return head + token.calls.wrap_key(session, route.inner.mechanism, middle.handle, key.handle)
+            head = calls.wrap_key(session, route.mechanism, self._kek.handle, middle.handle)
+            return head + calls.wrap_key(session, route.inner.mechanism, middle.handle, key.handle)
 
 
 def wrap(key: Object, kek: Object, dialect: Dialect | None = None, *, allow_unsafe_kek: bool = False) -> Wrapped:
@@ -201,8 +228,9 @@ def _check_length(route: Route, report: KekReport, found: Attributes, size: int 
         )
 
 
-def _fits(route: Route, size: int, wrapped: int) -> bool:
+def _wrapped_length(route: Route, size: int) -> int:
+    """Return the length of an AES wrap of a secret of *size* bytes."""
     padded = -(-size // _SEMIBLOCK) * _SEMIBLOCK
     if route.dialect is Dialect.AES_KW_PKCS7:
         padded = (size // _SEMIBLOCK + 1) * _SEMIBLOCK
-    return wrapped == padded + _SEMIBLOCK
+    return padded + _SEMIBLOCK

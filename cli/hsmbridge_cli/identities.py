@@ -24,7 +24,16 @@ if TYPE_CHECKING:
     from hsmbridge.token import Token
     from hsmbridge_cli.keynames import KeyName
 
-__all__ = ["Believed", "identity_path", "load_identity", "make_identity", "own_identity", "signer", "trust_path"]
+__all__ = [
+    "Believed",
+    "identity_path",
+    "keep_first_identity",
+    "load_identity",
+    "make_identity",
+    "own_identity",
+    "signer",
+    "trust_path",
+]
 
 
 def identity_path() -> Path:
@@ -75,20 +84,13 @@ def make_identity(path: Path) -> FileIdentity:
             f"there is an identity in {path} already",
             hint="receivers have pinned it: keep it, or move it away first and have them pin the new one",
         )
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{path.parent} cannot be made: {(error.strerror or 'error').lower()}",
-            hint="set HSMBRIDGE_HOME to a directory of yours",
-        ) from None
     made = FileIdentity.generate()
-    OutputFile(str(path)).write(made.to_pem())
+    _keep(made, path)
     return made
 
 
 def signer(name: KeyName | None, token: Token | None) -> Identity:
-    """Return who signs an export: what --identity names, else our own, which is made where there is none.
+    """Return who signs: what --identity names, else our own, else a new one for :func:`keep_first_identity`.
 
     Args:
         name: a file's or a token key's name; None for our own.
@@ -97,19 +99,39 @@ def signer(name: KeyName | None, token: Token | None) -> Identity:
     Raises:
         UsageError, PolicyError, InputError: see :func:`load_identity`; KeyStateError: a token key that is no identity.
     """
-    if name is not None and name.path is None:
-        return TokenIdentity(name.find(the_token(token), (CKO.PRIVATE_KEY,)))
-    if name is not None and name.path is not None:
+    if name is None:
+        return own_identity() or FileIdentity.generate()
+    if name.path is not None:
         return load_identity(Path(name.path))
-    own = own_identity()
-    if own is None:
-        own = make_identity(identity_path())
-        click.echo(
-            f"hsmbridge: note: made your identity {own.fingerprint.hex()}, in {clean(str(identity_path()))};"
-            " receivers must pin it: `hsmbridge identity show --public FILE`",
-            err=True,
-        )
-    return own
+    return TokenIdentity(name.find(the_token(token), (CKO.PRIVATE_KEY,)))
+
+
+def keep_first_identity(used: Identity) -> None:
+    """Keep the identity that signed a first export, now that nothing was refused, and say so; others are kept already.
+
+    Raises:
+        UsageError: the file cannot be made, or another process has made one meanwhile.
+    """
+    path = identity_path()
+    if path.exists() or not isinstance(used, FileIdentity):
+        return
+    _keep(used, path)
+    click.echo(
+        f"hsmbridge: note: made your identity {used.fingerprint.hex()}, in {clean(str(path))};"
+        " receivers must pin it: `hsmbridge identity show --public FILE`",
+        err=True,
+    )
+
+
+def _keep(made: FileIdentity, path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{path.parent} cannot be made: {(error.strerror or 'error').lower()}",
+            hint="set HSMBRIDGE_HOME to a directory of yours",
+        ) from None
+    OutputFile(str(path)).write(made.to_pem())
 
 
 class Believed:

@@ -64,6 +64,10 @@ class Blob:
         raw_header = data[: BlobHeader.LENGTH]
         if raw_header != header_for(clear):
             raise BlobError("BLOBHEADER and clear part name different keys", nte=NTE.BAD_ALGID, hint=_HINT)
+        if [recipient.kid for recipient in encrypted.recipients] != [clear.recipient]:
+            raise BlobError("clear part and recipients name different keys", nte=NTE.BAD_DATA, hint=_HINT)
+        if signed is None and clear.sender:
+            raise BlobError("the sender's signature was taken off", nte=NTE.BAD_SIGNATURE, hint=_HINT)
         return cls(header=raw_header, clear=clear, encrypted=encrypted, signed=signed)
 
     def encode(self) -> bytes:

@@ -216,9 +216,17 @@ def _unpack(attributes: dict[Any, Any]) -> dict[int, Value]:
         if not isinstance(kind, int) or isinstance(kind, bool) or not 0 <= kind < 1 << 64:
             raise _bad("an attribute type is no number")
         unpacked[kind] = _unpack_value(value)
-        if kind == CKA.LABEL and isinstance(value, bytes):  # a label that is not UTF-8
-            unpacked[kind] = value.decode("utf-8", "surrogateescape")
+        if kind == CKA.LABEL and isinstance(value, bytes):
+            unpacked[kind] = _label_that_is_not_utf8(value)
     return unpacked
+
+
+def _label_that_is_not_utf8(value: bytes) -> str:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError:
+        return value.decode("utf-8", "surrogateescape")
+    raise _bad("a label that is text stands as bytes")
 
 
 def _unpack_value(value: object) -> Value:

@@ -170,8 +170,8 @@ def _plain() -> dict[str, str]:
     }
 
 
-def _softhsm(directory: str) -> dict[str, str]:
-    start = ROOT / "ci" / "softhsm" / "start"
+def _started(token: str, directory: str) -> dict[str, str]:
+    start = ROOT / "ci" / token / "start"
     printed = subprocess.run([start, directory], env=_plain(), capture_output=True, text=True, check=True).stdout
     # each line is a shell command: export NAME='VALUE'
     return dict(shlex.split(line)[1].split("=", 1) for line in printed.splitlines())
@@ -181,7 +181,7 @@ def _instance() -> Iterator[dict[str, str]]:
     base = MEMORY if os.access(MEMORY, os.W_OK) else None
     directory = tempfile.mkdtemp(prefix="hsmbridge-cli.", dir=base)
     try:
-        yield {**_plain(), **_softhsm(directory)}
+        yield {**_plain(), **_started("softhsm", directory)}
     finally:
         shutil.rmtree(directory)
 
@@ -206,6 +206,21 @@ def fresh(tmp_path: Path) -> Iterator[Cli]:
     """The command on a SoftHSM token of this test alone, whatever token is under test."""
     for variables in _instance():
         yield Cli(directory=tmp_path, variables=variables)
+
+
+@pytest.fixture
+def another(tmp_path: Path) -> Iterator[Cli]:
+    """The command on a second SoftHSM token, in the same directory."""
+    for variables in _instance():
+        yield Cli(directory=tmp_path, variables=variables)
+
+
+@pytest.fixture
+def softokn(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The command on an NSS token of this test alone, in the same directory."""
+    if subprocess.run([ROOT / "ci" / "softokn" / "install", "--check"], capture_output=True, check=False).returncode:
+        pytest.skip("NSS softokn is not installed")
+    return Cli(directory=tmp_path, variables={**_plain(), **_started("softokn", str(tmp_path_factory.mktemp("nss")))})
 
 
 @pytest.fixture

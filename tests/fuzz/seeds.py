@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from hsmbridge_csp.algids import AlgId
+from hsmbridge_csp.blobheader import AlgId
 from hsmbridge_csp.cipher_key import CipherKey
 from hsmbridge_csp.clearpart import Purpose
 from hsmbridge_csp.identity import FileIdentity
@@ -134,7 +134,8 @@ def records() -> tuple[bytes, ...]:
         if isinstance(key, (CipherKey, RecordKey, MacKey, PrivateKey))
     ]
     settable: Mapping[int, Value] = {
-        CKA.LABEL: "a key", CKA.ID: bytes(16), CKA.ENCRYPT: True, CKA.WRAP: False, CKA.ALLOWED_MECHANISMS: (0x1082, 0x1085),
+        CKA.LABEL: "a key", CKA.ID: bytes(16), CKA.ENCRYPT: True, CKA.WRAP: False,
+        CKA.ALLOWED_MECHANISMS: (0x1082, 0x1085),
         CKA.UNWRAP_TEMPLATE: {int(CKA.SENSITIVE): True}, CKA.START_DATE: b"20260101",
     }  # fmt: skip
     captured = Capture(
@@ -151,7 +152,8 @@ def records() -> tuple[bytes, ...]:
     )  # fmt: skip
     referred = KeyRecord(
         algorithm="AES", transfer=Transfer.REFERENCE, permissions=63, captured=captured,
-        reference={1: "token", 2: "0001", 5: 4, 6: 0x1F, 7: bytes(16), 8: b"a key", 10: 1, 11: bytes(32), 12: bytes(32)},
+        reference={1: "token", 2: "0001", 5: 4, 6: 0x1F, 7: bytes(16), 8: b"a key", 10: 1, 11: bytes(32),
+                   12: bytes(32)},
     )  # fmt: skip
     return tuple(record.encode() for record in (*made, wrapped, referred))
 

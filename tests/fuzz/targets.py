@@ -92,8 +92,8 @@ class _BlobTarget:
         seed, opener = self._pairs[number]
         try:
             blob = Blob.parse(data)
-            if blob.encode() != data or blob.clear.encode() != blob.encrypted.protected:
-                raise Finding(f"{name}: read, but written with other bytes: {data.hex()}")
+            _check_same(name, data, blob.encode())
+            _check_same(name, blob.encrypted.protected, blob.clear.encode())
             if blob.signed is not None or self.signs or blob.clear.purpose is not Purpose.COPY:
                 verify_blob(blob, self._sender)
             open_blob(blob, opener, None)
@@ -120,8 +120,9 @@ class _Unsigned(_BlobTarget):
 
 
 class _SignedAgain(_BlobTarget):
-    """A COSE_Encrypt that was changed and then signed anew: by the believed sender, so that the layers behind the
-    signature see it, or by a stranger.
+    """A COSE_Encrypt that was changed and then signed anew.
+
+    By the believed sender, so that the layers behind the signature see it, or by a stranger.
     """
 
     def __init__(self, pairs: tuple[tuple[bytes, Opener], ...]) -> None:
@@ -153,8 +154,8 @@ class _Records:
         before = bytes(bytearray(data))
         try:
             record = KeyRecord.decode(data)
-            if record.encode() != data or data != before:
-                raise Finding(f"{name}: read, but written with other bytes: {before.hex()}")
+            _check_same(name, before, data)
+            _check_same(name, before, record.encode())
             if record.transfer is Transfer.VALUE:
                 software_key(record.algorithm, bytearray(record.key), record.state, Permission(record.permissions))
             elif record.captured is not None:
@@ -183,8 +184,7 @@ class _CryptoApi:
             return name, f"{type(error).__name__}, {describe(error)}"
         except Exception as error:
             raise Finding(f"{name}: {error!r} for {data.hex()}") from error
-        if blob.to_bytes() != data:
-            raise Finding(f"{name}: read, but written with other bytes: {data.hex()}")
+        _check_same(name, data, blob.to_bytes())
         return name, "a blob"
 
 
@@ -226,6 +226,11 @@ class _TrustFiles:
         if [pin.line for pin in TrustStore.parse(written, name="again").pins] != [pin.line for pin in pins]:
             raise Finding(f"{name}: other pins when written and read again: {data!r}")
         return name, "pins"
+
+
+def _check_same(name: str, data: bytes, again: bytes) -> None:
+    if again != data:
+        raise Finding(f"{name}: read, but written with other bytes: {data.hex()}, {again.hex()}")
 
 
 def describe(error: Exception) -> str:

@@ -77,7 +77,7 @@ def export(
     from hsmbridge_csp.keys import SoftwareKey
     from hsmbridge_csp.provider import Provider
 
-    from hsmbridge_cli.identities import signer
+    from hsmbridge_cli.identities import keep_first_identity, signer
     from hsmbridge_cli.keynames import parse_key_name
     from hsmbridge_cli.parties import name_or_path, recipient_name, sealer_for, token_for
 
@@ -102,6 +102,8 @@ def export(
         for key in found:
             if isinstance(key, SoftwareKey):
                 key.dispose()  # the buffer of this process; the file stays
+    if identity_name is None and provider.identity is not None:
+        keep_first_identity(provider.identity)
     for target, blob in zip(paths, blobs, strict=True):
         target.write(blob)
     _tell(settings, provider, sealer, list(zip([name.text for name in names], paths, blobs, strict=True)))
