@@ -126,7 +126,7 @@ class Ours:
             try:
                 _destroy(made, made.identity)
             except HsmbridgeError as failure:
-                self.debris.append(f"{made} may be left in token {self.token.label!r}: {failure}")
+                self.debris.append(f"{made.name} may be left in token {self.token.label!r}: {failure}")
         self._made.clear()
         if self.debris and isinstance(error, HsmbridgeError):
             error.add_note("; ".join(self.debris))

@@ -96,6 +96,11 @@ class Object:
             self._identity = self.read_identity()
         return self._identity
 
+    @property
+    def name(self) -> str:
+        """What is known of the object without asking the token: for messages about one that may be gone."""
+        return str(self._identity or "an object without a name")
+
     def know(self, identity: Identity) -> None:
         """Note class, type, CKA_ID and label that a read-back has just shown."""
         self._identity = identity
