@@ -65,6 +65,7 @@ class Calls(Operations):
         # openCryptoki 3.8.1 crashes when one thread destroys an object while another begins a search.
         self._inventory = threading.Lock()
         self._room = _Room()
+        self.keeps_to_lengths: bool | None = None  # see hsmbridge._reading
 
         super().__init__(functions)
 

@@ -11,7 +11,17 @@ import threading
 from typing import TYPE_CHECKING
 
 from hsmbridge._ck import CkAttribute
-from hsmbridge.codes import CKA, CKR, UNAVAILABLE, name_of
+from hsmbridge._reading import (
+    GUESS,
+    MAX_VALUE,
+    SLACK,
+    expect_ok,
+    keeps_to_lengths,
+    read_flat,
+    read_secret,
+    read_template,
+)
+from hsmbridge.codes import CKR, UNAVAILABLE, name_of
 from hsmbridge.errors import Pkcs11Error
 from hsmbridge.values import BOOLS, TEMPLATES, ULONG_SIZE, ULONGS, decode
 
@@ -22,15 +32,6 @@ if TYPE_CHECKING:
     from hsmbridge.template import Value
 
 __all__ = ["AttributeQuery", "Attributes", "read_secret"]
-
-_GUESS = 256
-"""Bytes offered for a value of unknown length; RSA-2048 numbers, labels and ids fit, larger ones cost one more call."""
-
-_MAX_VALUE = 1 << 20
-_MAX_NESTED = 64
-"""Attributes in a nested template; more than a template may have at all."""
-
-_ENTRY = ctypes.sizeof(CkAttribute)
 
 
 class Attributes(dict[int, "Value"]):
@@ -78,7 +79,8 @@ class AttributeQuery:
 
     def __init__(self, kinds: Sequence[int]) -> None:
         self.kinds = tuple(int(kind) for kind in kinds)
-        self._sizes = tuple(1 if k in BOOLS else ULONG_SIZE if k in ULONGS else _GUESS for k in self.kinds)
+        self._sizes = tuple(1 if k in BOOLS else ULONG_SIZE if k in ULONGS else GUESS for k in self.kinds)
+        self._guesses = any(k not in BOOLS and k not in ULONGS and k not in TEMPLATES for k in self.kinds)
         self._layout = struct.Struct("=" + "QQQ" * len(self.kinds))
         self._local = threading.local()
 
@@ -90,6 +92,8 @@ class AttributeQuery:
         Raises:
             Pkcs11Error: the object or the session is gone; what is only unreadable is noted in the answer instead.
         """
+        if self._guesses and not keeps_to_lengths(calls, session, handle):
+            return self._read_by_length(calls, session, handle)
         local = self._local
         try:
             address, pristine, room = local.address, local.pristine, local.room
@@ -98,10 +102,7 @@ class AttributeQuery:
         ctypes.memmove(address, pristine, len(pristine))
         ckr = calls.get_attributes(session, handle, address, len(self.kinds))
         if ckr != CKR.OK:
-            answer = Attributes()
-            for kind in self.kinds:
-                _read_one(calls, session, handle, kind, answer)
-            return answer
+            return self._read_singly(calls, session, handle)
         # Keys that are alike answer with the same bytes, and the same bytes mean the same: decode them once.
         seen = ctypes.string_at(address, room)
         if seen == local.seen:
@@ -110,6 +111,29 @@ class AttributeQuery:
         answer = self._decode(calls, session, handle, seen)
         if not any(answer.get(kind) for kind in TEMPLATES):  # what a nested template holds is not in these bytes
             local.seen, local.answer = seen, answer
+        return answer
+
+    def _read_singly(self, calls: Calls, session: int, handle: int) -> Attributes:
+        answer = Attributes()
+        for kind in self.kinds:
+            _read_one(calls, session, handle, kind, answer)
+        return answer
+
+    def _read_by_length(self, calls: Calls, session: int, handle: int) -> Attributes:
+        """Ask for all lengths, then for all values: for modules that write past a buffer that is too small."""
+        count = len(self.kinds)
+        array = (CkAttribute * count)(*(CkAttribute(kind, None, 0) for kind in self.kinds))
+        if calls.get_attributes(session, handle, ctypes.addressof(array), count) != CKR.OK or any(
+            entry.type in TEMPLATES or entry.ulValueLen > MAX_VALUE for entry in array
+        ):
+            return self._read_singly(calls, session, handle)
+        buffers = [ctypes.create_string_buffer(entry.ulValueLen + SLACK) for entry in array]
+        for entry, buffer in zip(array, buffers, strict=True):
+            entry.pValue = ctypes.addressof(buffer)
+        expect_ok(calls.get_attributes(session, handle, ctypes.addressof(array), count))
+        answer = Attributes()
+        for entry, buffer in zip(array, buffers, strict=True):
+            answer[entry.type] = decode(entry.type, buffer.raw[: entry.ulValueLen])
         return answer
 
     def _decode(self, calls: Calls, session: int, handle: int, seen: bytes) -> Attributes:
@@ -149,7 +173,7 @@ _NOT_READABLE = frozenset({CKR.ATTRIBUTE_TYPE_INVALID, CKR.ATTRIBUTE_SENSITIVE, 
 
 
 def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attributes) -> None:
-    read: Callable[..., tuple[Value | None, int]] = _read_template if kind in TEMPLATES else _read_flat
+    read: Callable[..., tuple[Value | None, int]] = read_template if kind in TEMPLATES else read_flat
     value, ckr = read(calls, session, handle, kind)
     if value is not None:
         answer[kind] = value
@@ -157,79 +181,3 @@ def _read_one(calls: Calls, session: int, handle: int, kind: int, answer: Attrib
     if ckr not in _NOT_READABLE:
         raise Pkcs11Error("C_GetAttributeValue", ckr)
     answer.unreadable[kind] = ckr
-
-
-def _read_flat(calls: Calls, session: int, handle: int, kind: int) -> tuple[Value | None, int]:
-    """Read one attribute into a buffer that is usually large enough, else into one of the size that the token names."""
-    size = _GUESS
-    for _ in range(2):
-        buffer = ctypes.create_string_buffer(size)
-        entry = (CkAttribute * 1)(CkAttribute(kind, ctypes.addressof(buffer), size))
-        ckr = calls.get_attributes(session, handle, ctypes.addressof(entry), 1)
-        length = entry[0].ulValueLen
-        if ckr == CKR.OK and length <= size:
-            return decode(kind, buffer.raw[:length]), ckr
-        if ckr not in (CKR.OK, CKR.BUFFER_TOO_SMALL):
-            return None, ckr
-        entry = (CkAttribute * 1)(CkAttribute(kind, None, 0))
-        ckr, size = calls.get_attributes(session, handle, ctypes.addressof(entry), 1), entry[0].ulValueLen
-        if ckr != CKR.OK:
-            return None, ckr
-        if size > _MAX_VALUE:
-            break
-    return None, CKR.FUNCTION_FAILED  # a length that cannot be: not readable, whatever the module says
-
-
-def _read_template(calls: Calls, session: int, handle: int, kind: int) -> tuple[dict[int, Value] | None, int]:
-    """Read a nested template: how many attributes it has, then their lengths, then their values.
-
-    None where the module answers with pointers of its own instead of filling our buffers. NSS keeps the array as it was
-    given, with pointers into the memory of whoever set it: nothing behind them can be believed.
-    """
-    entry = (CkAttribute * 1)(CkAttribute(kind, None, 0))
-    ckr = calls.get_attributes(session, handle, ctypes.addressof(entry), 1)
-    count = entry[0].ulValueLen // _ENTRY
-    if ckr != CKR.OK or count == 0 or count > _MAX_NESTED:
-        return ({}, ckr) if ckr == CKR.OK and count == 0 else (None, ckr or CKR.FUNCTION_FAILED)
-    inner = (CkAttribute * count)()
-    entry[0].pValue, entry[0].ulValueLen = ctypes.addressof(inner), count * _ENTRY
-    _expect_ok(calls.get_attributes(session, handle, ctypes.addressof(entry), 1))
-    buffers = []
-    for item in inner:
-        buffer = ctypes.create_string_buffer(max(1, min(item.ulValueLen, _MAX_VALUE)))
-        buffers.append(buffer)
-        item.pValue = ctypes.addressof(buffer)
-    entry[0].ulValueLen = count * _ENTRY
-    _expect_ok(calls.get_attributes(session, handle, ctypes.addressof(entry), 1))
-    if any(item.pValue != ctypes.addressof(buffer) for item, buffer in zip(inner, buffers, strict=True)):
-        return None, CKR.FUNCTION_FAILED
-    return {
-        item.type: decode(item.type, buffer.raw[: item.ulValueLen]) for item, buffer in zip(inner, buffers, strict=True)
-    }, ckr
-
-
-def _expect_ok(ckr: int) -> None:
-    if ckr != CKR.OK:
-        raise Pkcs11Error("C_GetAttributeValue", ckr)
-
-
-def read_secret(calls: Calls, session: int, handle: int) -> bytearray:
-    """Read CKA_VALUE of a readable key; the buffer that the token filled is overwritten.
-
-    Returns: the key's bytes, for the caller to wipe.
-
-    Raises:
-        Pkcs11Error: CKR_ATTRIBUTE_SENSITIVE and others.
-    """
-    entry = (CkAttribute * 1)(CkAttribute(CKA.VALUE, None, 0))
-    _expect_ok(calls.get_attributes(session, handle, ctypes.addressof(entry), 1))
-    size = entry[0].ulValueLen
-    if size > _MAX_VALUE:
-        raise Pkcs11Error("C_GetAttributeValue", CKR.ATTRIBUTE_SENSITIVE)
-    buffer = ctypes.create_string_buffer(max(size, 1))
-    entry[0].pValue = ctypes.addressof(buffer)
-    try:
-        _expect_ok(calls.get_attributes(session, handle, ctypes.addressof(entry), 1))
-        return bytearray(memoryview(buffer)[: min(entry[0].ulValueLen, size)])
-    finally:
-        ctypes.memset(buffer, 0, len(buffer))

@@ -135,7 +135,10 @@ def _check_curve(public: ec.EllipticCurvePublicKey) -> None:
 
 def _ephemeral_key(fields: object) -> ec.EllipticCurvePublicKey:
     match fields:
-        case {1: 2, -1: 1, -2: bytes() as x, -3: bytes() as y, **more} if not more and len(x) == len(y) == _COORDINATE:
+        # Python takes true for 1, CBOR does not.
+        case {1: 2, -1: int() as curve, -2: bytes() as x, -3: bytes() as y, **more} if (
+            not more and curve == _P256 and curve is not True and len(x) == len(y) == _COORDINATE
+        ):
             try:
                 return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), b"\x04" + x + y)
             except ValueError:

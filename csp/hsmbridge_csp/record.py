@@ -125,11 +125,14 @@ class KeyRecord:
         fields = cbor.decode(data, secret=True)
         if not isinstance(fields, dict) or not set(fields) <= set(Label):
             raise _bad("it has unknown fields")
+        reader = _Reader(fields)
         if any(not fields[label] for label in _LEFT_OUT_IF_EMPTY & set(fields)):
             raise _bad("a field that is empty is not left out")
+        maps = (reader.take(label, dict, {}) for label in (Label.STATE, Label.REFERENCE))
+        if any(isinstance(value, bool) for map_ in maps for value in map_.values()):
+            raise _bad("a number of its state is true or false")  # Python takes these for 1 and 0
         if Label.CLASS not in fields and _OF_TOKEN_KEYS & set(fields):
             raise _bad("it has attributes of a token key without a class")
-        reader = _Reader(fields)
         try:
             transfer = Transfer(reader.take(Label.TRANSFER, int))
         except ValueError:

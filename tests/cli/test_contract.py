@@ -32,6 +32,11 @@ SUBCOMMANDS = [
     ("key", "show"),
     ("key", "generate"),
     ("key", "destroy"),
+    ("identity", "new"),
+    ("identity", "show"),
+    ("identity", "trust"),
+    ("identity", "ls"),
+    ("identity", "forget"),
 ]
 EVERY = [(), *((name,) for name in COMMANDS), *SUBCOMMANDS]
 HEAVY = ("rich", "cryptography", "pkcs11", "cbor2", "ctypes")

@@ -92,7 +92,7 @@ def test_another_kek_is_refused(crossing: tuple[Cli, Cli]) -> None:
 
 
 def test_a_missing_mechanism_is_named(plain: Cli) -> None:
-    """No AES key wrap, as in openCryptoki: an export under an AES KEK ends with 4, names the mechanism, leaves no file."""
+    """Without AES key wrap, as in openCryptoki, an export ends with 4 and names the mechanism; no file is left."""
     if os.geteuid() != 0:
         pytest.skip("openCryptoki's throw-away token needs root")
     with_token = ROOT / "ci" / "with-token"

@@ -134,7 +134,7 @@ def test_secret_keys_arrive(plain: Cli, key_type: str, size: int, alg: str | Non
 
 @pytest.mark.parametrize("kind", ["rsa", "p256", "ed25519"])
 def test_jwk_private_keys_leave(plain: Cli, kind: str) -> None:
-    """A private JWK (RFC 7518, RFC 8037) leaves as the key that cryptography has; with a wrong public half it is refused."""
+    """A private JWK leaves as the key that cryptography has; with a wrong public half it is refused with 3."""
     home = with_home(plain)
     make_pair(home, kind)
     make_pair(home, "p384")

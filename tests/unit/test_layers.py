@@ -32,6 +32,7 @@ CTYPES_USERS = {
     "hsmbridge/_calls.py": "the calls that the binding lacks or makes badly",
     "hsmbridge/_operations.py": "the same, for cryptographic operations",
     "hsmbridge/_ck.py": "the C structures of those calls",
+    "hsmbridge/_reading.py": "buffers for one attribute",
     "hsmbridge/attributes.py": "buffers for C_GetAttributeValue",
     "hsmbridge/mechanism.py": "mechanism parameters",
     "hsmbridge/template.py": "templates",

@@ -7,16 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING
 
 import pytest
+from hsmbridge_csp.blob import Blob
+from hsmbridge_csp.record import KeyRecord
+from hsmbridge_csp.sealing import open_blob
 
+from hsmbridge.errors import InputError
 from tests.fuzz import targets
 from tests.fuzz.mutation import head, parse_tree
+from tests.fuzz.seeds import records, world
 from tests.fuzz.targets import TARGETS, Finding
-
-if TYPE_CHECKING:
-    from hsmbridge_csp.blob import Blob
 
 ROOT = Path(__file__).parents[3]
 BLOBS = 20_000
@@ -34,6 +35,29 @@ def test_mutated_inputs_are_refused() -> None:
     assert int(told[2]) < BLOBS // 50
     for name in TARGETS:
         assert f"{name}: " in done.stdout
+
+
+@pytest.mark.parametrize("number", range(len(world().unsigned)))
+def test_true_is_not_one(number: int) -> None:
+    """A blob in which true stands for a 1, or false for a 0, is refused, whatever Python makes of it."""
+    data, opener = world().unsigned[number]
+    open_blob(Blob.parse(data), opener, None)
+    nodes = parse_tree(data[8:]).walk()
+    stand_ins = {b"\x01": b"\xf5", b"\x00": b"\xf4", b"\xf4": b"\x00"}
+    changed = [node.replaced(stand_ins[node.raw]) for node in nodes if node.raw in stand_ins]
+    assert len(changed) > 2
+    for other in changed:
+        with pytest.raises(InputError):
+            open_blob(Blob.parse(data[:8] + other), opener, None)
+
+
+@pytest.mark.parametrize("data", records())
+def test_true_is_not_one_in_a_record(data: bytes) -> None:
+    """Nor is it in a key record: neither as a label nor as a number."""
+    for node in parse_tree(data).walk():
+        if node.raw == b"\x01":
+            with pytest.raises(InputError):
+                KeyRecord.decode(node.replaced(b"\xf5"))
 
 
 def attack(name: str, times: int = 300) -> None:
@@ -71,7 +95,6 @@ def test_it_finds_other_errors(monkeypatch: pytest.MonkeyPatch, name: str) -> No
 
 def test_a_tree_is_put_together_again() -> None:
     """An item replaced by itself gives the same bytes; by a longer one, all lengths around it follow."""
-    data = bytes.fromhex("d28443a10127a1044101" + "4482a1010280" + "40")
     data = bytes.fromhex("d28443a10127a10441014582a101028040")
     tree = parse_tree(data)
     for node in tree.walk():
