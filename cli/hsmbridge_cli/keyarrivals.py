@@ -11,6 +11,7 @@ from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import KeyRecord, Transfer
 from hsmbridge_csp.token_key import TokenKey
 from hsmbridge_csp.transfer import key_from
+from hsmbridge_csp.wipe import wipe
 
 from hsmbridge.destruction import Ours
 from hsmbridge.errors import ExistsError, PolicyError, UsageError
@@ -107,6 +108,7 @@ def arrive(blob: Blob, opener: Opener, token: Token | None, destination: Destina
     record, debris = opened(blob, opener, token)
     obstacle = _obstacle(record, destination)
     if obstacle is not None and destination.kind != "dry-run":
+        wipe(record.key)
         raise obstacle
     warnings = [*debris, *(() if obstacle is None else (str(obstacle),))]
     document: dict[str, object] = {

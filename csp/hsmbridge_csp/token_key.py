@@ -29,11 +29,21 @@ from hsmbridge_csp.stream import CipherState, CipherStream
 if TYPE_CHECKING:
     from hsmbridge.objects import Object
 
-__all__ = ["TokenKey"]
+__all__ = ["TokenKey", "token_algorithm"]
 
-_CIPHERS = {CKK.AES: Cipher.AES, CKK.DES3: Cipher.TDES}
+_CIPHERS: dict[int | None, Cipher] = {CKK.AES: Cipher.AES, CKK.DES3: Cipher.TDES}
 _MACS = {CKK.GENERIC_SECRET: CKM.SHA256_HMAC, CKK.SHA256_HMAC: CKM.SHA256_HMAC, CKK.AES: CKM.AES_CMAC}
 _TOKEN = AttributeQuery((CKA.TOKEN,))
+
+
+def token_algorithm(cls: int, key_type: int | None) -> str:
+    """Return the name under which a token key of this class and type is recorded."""
+    cipher = _cipher_of(cls, key_type)
+    return cipher.value if cipher else name_of(CKK, key_type or 0).removeprefix("CKK_")
+
+
+def _cipher_of(cls: int, key_type: int | None) -> Cipher | None:
+    return _CIPHERS.get(key_type) if cls == CKO.SECRET_KEY else None
 
 
 class TokenKey(StreamingKey):
@@ -52,14 +62,13 @@ class TokenKey(StreamingKey):
         self.object = key
         identity = key.identity
         self.key_type = CKK(identity.key_type) if identity.key_type in list(CKK) else None
-        cipher = _CIPHERS.get(self.key_type) if self.key_type is not None and identity.cls == CKO.SECRET_KEY else None
+        cipher = _cipher_of(identity.cls, self.key_type)
         self.stream = None
         if cipher is not None:
             self.stream = CipherStream(TokenEngine(cipher, key), state or initial_state(cipher))
         elif state is not None:
             raise KeyStateError(f"{identity} runs no block cipher", hint="the blob and the key do not belong together")
-        algorithm = cipher.value if cipher else name_of(CKK, identity.key_type or 0).removeprefix("CKK_")
-        super().__init__(algorithm, 0, permissions)
+        super().__init__(token_algorithm(identity.cls, identity.key_type), 0, permissions)
 
     def sign(self, data: bytes) -> bytes:
         """Let the token sign, or compute a MAC.

@@ -18,13 +18,13 @@ from hsmbridge.errors import KekError, MechanismError
 from hsmbridge.publickeys import public_key_of
 from hsmbridge.unwrapping import Unwrapper
 from hsmbridge.wrapping import Wrapper
-from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.errors import NTE, BlobError, KeyStateError
 from hsmbridge_csp.keys import Key, SoftwareKey
 from hsmbridge_csp.kinds import software_key, token_state
 from hsmbridge_csp.permissions import Permission
 from hsmbridge_csp.record import KeyRecord, Transfer
 from hsmbridge_csp.reference import find_referenced, make_reference
-from hsmbridge_csp.token_key import TokenKey
+from hsmbridge_csp.token_key import TokenKey, token_algorithm
 from hsmbridge_csp.wipe import wipe
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def record_of(key: Key, sealer: Sealer, *, by_reference: bool) -> KeyRecord:
     if wrapping_key is None or wrapping_key.token is not key.object.token:
         raise MechanismError(
             "a token key goes by value only under a key of its own token: its bytes never exist outside tokens",
-            hint="seal for a KEK or an RSA public key in that token (--kek)",
+            hint="seal for a KEK or an RSA public key in that token (--kek), or leave the key there (--by-reference)",
         )
     check_unwrap_template(wrapping_key, captured)
     wrapped = Wrapper(wrapping_key, allow_unsafe_kek=sealer.allow_unsafe).wrap(key.object)
@@ -113,6 +113,12 @@ def key_from(record: KeyRecord, token: Token | None, opener: Opener, *, persist:
     state = token_state(record)
     if token is None or record.captured is None:
         raise MechanismError("the blob holds a token key", hint="open a token to import it: --module and --token-label")
+    if record.algorithm != token_algorithm(record.captured.cls, record.captured.key_type):
+        raise BlobError(  # before anything is unwrapped: afterwards an object would be left behind
+            "algorithm and key type inside the blob do not belong together",
+            nte=NTE.BAD_DATA,
+            hint="have the sender export the key again",
+        )
     if record.transfer is Transfer.REFERENCE:
         return TokenKey(find_referenced(token, record.reference), state, permissions)
     if opener.unwrapping_key is None:

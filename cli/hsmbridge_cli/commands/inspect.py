@@ -113,6 +113,7 @@ def _finish(settings: Settings, reports: list[dict[str, object]], failures: list
 def _open(data: bytes, opener: Opener, token: Token | None, *, allow_unsigned: bool) -> dict[str, object]:
     """Verify a blob of ours, then open it."""
     from hsmbridge_csp.blob import Blob
+    from hsmbridge_csp.wipe import wipe
 
     from hsmbridge_cli.blobopening import UNSIGNED, opened, verified
     from hsmbridge_cli.display import warn
@@ -125,7 +126,9 @@ def _open(data: bytes, opener: Opener, token: Token | None, *, allow_unsigned: b
     record, debris = opened(blob, opener, token)
     for sentence in debris:
         warn(sentence)
-    return {"signature": sender, "content": describe_record(record)}
+    content = describe_record(record)
+    wipe(record.key)
+    return {"signature": sender, "content": content}
 
 
 def _read(name: str) -> bytes:
