@@ -95,9 +95,7 @@ class TrustStore:
         except FileNotFoundError:
             return cls()
         with os.fdopen(descriptor, "rb") as source:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
-                raise PolicyError(f"{path} can be changed by others", hint=f"chmod 600 {path}")
+            _check_private(os.fstat(descriptor), path)
             raw = source.read(_MAX_FILE + 1)
         return cls.parse(raw, name=str(path))
 
@@ -120,11 +118,17 @@ class TrustStore:
         """Pin one more key, durably.
 
         Returns: the new store.
+
+        Raises:
+            PolicyError: others may write the file.
         """
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "ab") as target:
-            target.write(f"{pin.line}\n".encode())
+            status = os.fstat(descriptor)
+            _check_private(status, path)
+            ended = status.st_size == 0 or os.pread(descriptor, 1, status.st_size - 1) == b"\n"
+            target.write(f"{'' if ended else chr(10)}{pin.line}\n".encode())
             target.flush()
             os.fsync(descriptor)
         return TrustStore((*self.pins, pin))
@@ -148,6 +152,11 @@ class TrustStore:
     def named(self, role: Role, name: str) -> Pin | None:
         """Return the pin of a role and name, None where there is none."""
         return next((pin for pin in self.pins if pin.role is role and pin.name == name), None)
+
+
+def _check_private(status: os.stat_result, path: Path) -> None:
+    if not stat.S_ISREG(status.st_mode) or status.st_mode & 0o022:
+        raise PolicyError(f"{path} can be changed by others", hint=f"chmod 600 {path}")
 
 
 def make_pin(role: Role, name: str, key: PublicKey) -> Pin:
