@@ -29,7 +29,7 @@ READABLE_LINES = 160
 COMMAND_SECONDS = 120
 
 FENCE = re.compile(r"^```(?P<kind>\w*)[^\n]*\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-KINDS = {"console", "python", "text", "mermaid"}
+KINDS = {"console", "python", "text", "mermaid", "cddl"}
 # Process ids, serials, slots, random identifiers: four digits or more, or at least 16 hexadecimal ones.
 OF_THE_RUN = re.compile(r"\b(?:[0-9a-f]{16,}|\d{4,})\b")
 
