@@ -20,11 +20,11 @@ from hsmbridge.values import is_default
 
 if TYPE_CHECKING:
     from hsmbridge.attributes import Attributes
+    from hsmbridge.keyrequest import KeyRequest
     from hsmbridge.mechanism import Mechanism
     from hsmbridge.objects import Object
     from hsmbridge.template import Value
     from hsmbridge.token import Token
-    from hsmbridge.unwrapping import KeyRequest
 
 __all__ = ["Arrival", "note_debris"]
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKO, CKR, name_of
 from hsmbridge.errors import InputError, NotExtractableError, NotFoundError
-from hsmbridge.unwrapping import KeyRequest
+from hsmbridge.keyrequest import KeyRequest
 from hsmbridge.values import is_default
 
 if TYPE_CHECKING:

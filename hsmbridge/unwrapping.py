@@ -8,7 +8,7 @@ Source: PKCS#11 v3.1 section 5.14.4 (C_UnwrapKey); docs/wrapping.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hsmbridge._arrival import Arrival, note_debris
@@ -17,18 +17,16 @@ from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.errors import KekError, Pkcs11Error, UnwrapError
 from hsmbridge.kek import UNWRAP_USAGE_QUERY, KekReport, Purpose, judge_kek, kek_query
+from hsmbridge.keyrequest import KeyRequest
 from hsmbridge.objects import refuse_taken_id
 from hsmbridge.wrapped_size import WHY_UNWRAP, check_wrapped_size
 from hsmbridge.wrapping import choose_route
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from hsmbridge.attributes import Attributes
     from hsmbridge.mechanism import Mechanism
     from hsmbridge.objects import Object
     from hsmbridge.probe import Route
-    from hsmbridge.template import Value
 
 __all__ = ["KeyRequest", "Unwrapped", "Unwrapper", "unwrap"]
 
@@ -44,33 +42,6 @@ SoftHSM's is CKR_GENERAL_ERROR; the mechanism itself was probed just before.
 """
 
 _INNER_KEY_BYTES = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyRequest:
-    """What the wrapped bytes are, and what the new object shall be.
-
-    Attributes:
-        cls: CKO_SECRET_KEY or CKO_PRIVATE_KEY.
-        key_type: CKK_.
-        template: every other attribute that is named to the token and read back; CKA_TOKEN says whether the key is
-            kept.
-        expected: attributes that are not named, since they are the defaults, but read back all the same.
-        size: a secret's length in bytes where that is known from an authenticated record.
-        ec_point: the uncompressed public point of an EC private key, which NSS cannot do without.
-    """
-
-    cls: CKO
-    key_type: CKK
-    template: Mapping[int, Value]
-    expected: Mapping[int, Value] = field(default_factory=dict)
-    size: int | None = None
-    ec_point: bytes = b""
-
-    @property
-    def persistent(self) -> bool:
-        """Whether a token object is wanted."""
-        return self.template.get(CKA.TOKEN) is True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

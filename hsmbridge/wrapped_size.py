@@ -15,8 +15,8 @@ from hsmbridge.errors import UnwrapError
 
 if TYPE_CHECKING:
     from hsmbridge.kek import KekReport
+    from hsmbridge.keyrequest import KeyRequest
     from hsmbridge.probe import Route
-    from hsmbridge.unwrapping import KeyRequest
 
 __all__ = ["WHY_UNWRAP", "check_wrapped_size"]
 
