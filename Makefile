@@ -46,7 +46,7 @@ $(JUDGES): requirements/judges.txt | deps
 	@.venv-judges/bin/python -m pip $(PIP) install --require-hashes -r requirements/judges.txt
 	@touch $@
 
-demo: setup ## hand three keys from one process to another on a throw-away token
+demo: setup ## hand seven keys from one process to another on a throw-away token
 	@$(BIN)/hsmbridge demo
 
 test: setup judges ## all tests on SoftHSM, then the token tests on every other token that is installed

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["COMMANDS", "cli", "main"]
 
 COMMANDS = {
-    "demo": ("hsmbridge_cli.commands.demo:demo", "Hand three keys from one process to another on a throw-away token."),
+    "demo": ("hsmbridge_cli.commands.demo:demo", "Hand seven keys from one process to another on a throw-away token."),
     "doctor": ("hsmbridge_cli.commands.doctor:doctor", "Say what is wrong with this set-up."),
     "token": ("hsmbridge_cli.commands.token:token", "List tokens, and try what they can do."),
     "key": ("hsmbridge_cli.commands.key:key", "List, show, generate and destroy keys."),

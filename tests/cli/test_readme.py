@@ -99,7 +99,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
     token = dict(shlex.split(line)[1].split("=", 1) for line in start.stdout.splitlines())
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     own = {name: value for name, value in os.environ.items() if not name.startswith("PKCS11_")}
-    return {**own, **token, "PATH": path, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
+    home = {"HOME": str(tmp_path), "HSMBRIDGE_HOME": str(tmp_path / "hsmbridge-home")}
+    return {**own, **token, **home, "PATH": path, "LC_ALL": "C.UTF-8", "NO_COLOR": "1", "PYTHONWARNINGS": "error"}
 
 
 def run(command: list[str], environment: dict[str, str], place: Path, *, source: str = "") -> tuple[int, str]:
