@@ -1,6 +1,8 @@
 """Compare hsmbridge with a C program that makes the bare calls, and its start-up with that of its command-line library.
 
-    make bench        or        python benchmarks/run.py [--json FILE] [--strict] [--keys N] [--rounds N]
+    make bench        or        python benchmarks/run.py [--json FILE] [--strict] [--quick] [--keys N] [--rounds N]
+
+Then `export_import.py` tells what the export and import of keys with their state costs.
 
 Runs on a throw-away SoftHSM token. The rounds of both sides alternate, each round gives one ratio, and the median ratio
 is held against the budget.
@@ -162,6 +164,19 @@ def start_up(rounds: int) -> list[Row]:
     ]
 
 
+def export_import(*, quick: bool) -> dict[str, dict[str, float]]:
+    """Run export_import.py in a process of its own, whose memory is then its own too; it prints its tables.
+
+    Returns: its figures.
+    """
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory, "figures.json")
+        command = [sys.executable, str(HERE / "export_import.py"), "--json", str(file), *(["--quick"] if quick else [])]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        figures: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
+    return figures
+
+
 def table(rows: list[Row]) -> str:
     """Lay the rows out as a Markdown table that is a readable table on a terminal too."""
     cells = [["what", "hsmbridge", "compared with", "its figure", "ratio", "budget", ""]]
@@ -191,6 +206,7 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a budget is missed")
     parser.add_argument("--keys", metavar="N", type=int, default=1000, help="keys in a round (default: %(default)s)")
     parser.add_argument("--rounds", metavar="N", type=int, default=21, help="rounds (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="export and import fewer keys")
     options = parser.parse_args()
     if "HSMBRIDGE_TEST_TOKEN" not in os.environ:
         with_token = str(ROOT / "ci" / "with-token")
@@ -204,8 +220,11 @@ def main() -> int:
         failure = f"start-up not measured: {error} (`make setup` installs the command)"
     print(table(rows))
     print(
-        f"\nMedians of {options.rounds} rounds of {options.keys} keys; ratios vary with load, and with Python's build."
+        f"\nMedians of {options.rounds} rounds of {options.keys} keys; ratios vary with load, and with Python's build.",
+        end="\n\n",
+        flush=True,
     )
+    exported = export_import(quick=options.quick)
     if failure:
         print(failure, file=sys.stderr)
     if options.json:
@@ -216,6 +235,7 @@ def main() -> int:
             "keys": options.keys,
             "rounds": options.rounds,
             "rows": [asdict(row) for row in rows],
+            "export_import": exported,
         }
         options.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     missed = options.strict and not all(row.met for row in rows)

@@ -155,7 +155,7 @@ _HINTS: dict[int, str] = {
     CKR.DEVICE_REMOVED: "the token was removed; look with `hsmbridge token ls`",
     CKR.DEVICE_MEMORY: "the token is full",
     CKR.MECHANISM_INVALID: "the token lacks the mechanism; `hsmbridge token show --probe` says what it has",
-    CKR.ATTRIBUTE_VALUE_INVALID: "the token does not allow an attribute of this value; a FIPS token makes nothing readable",
+    CKR.ATTRIBUTE_VALUE_INVALID: "the token forbids an attribute value; in FIPS mode nothing readable is made",
     CKR.TEMPLATE_INCONSISTENT: "the token does not allow these attributes together",
     CKR.KEY_TYPE_INCONSISTENT: "the mechanism needs a key of another type",
     CKR.KEY_FUNCTION_NOT_PERMITTED: "the key's usage attributes do not allow this",
