@@ -85,7 +85,6 @@ class Library(_pkcs11.lib):
         self._init_args = init_args.encode() if init_args is not None else None
         self._handle = ctypes.CDLL(path)  # the same library once more: dlopen counts references
         self.functions = self._function_list()
-        self.owns_initialization = False
         with binding_call("C_GetInfo"):
             super().__init__(path)
 
@@ -106,9 +105,6 @@ class Library(_pkcs11.lib):
         """
         args = CkInitializeArgs(flags=CKF.INIT_OS_LOCKING_OK, pReserved=self._init_args)
         ckr = _C_INITIALIZE(self.functions.C_Initialize)(ctypes.addressof(args))
-        if ckr == CKR.CRYPTOKI_ALREADY_INITIALIZED:
-            return
-        if ckr != CKR.OK:
+        if ckr not in (CKR.OK, CKR.CRYPTOKI_ALREADY_INITIALIZED):
             hint = "some modules need init arguments (NSS: configdir='sql:DIR' …): --module-args or PKCS11_MODULE_ARGS"
             raise ModuleError(f"C_Initialize of {self.so} failed: {ckr_name(ckr)}", hint=hint)
-        self.owns_initialization = True

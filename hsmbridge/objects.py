@@ -38,11 +38,6 @@ class Identity:
     id: bytes
     label: str
 
-    @property
-    def is_key(self) -> bool:
-        """Whether this is a secret, private or public key."""
-        return self.cls in _KEY_CLASSES
-
     def __str__(self) -> str:
         kind = name_of(CKK, self.key_type) if self.key_type is not None else ""
         name = f"label {self.label!r}" if self.label else f"id {self.id.hex()}" if self.id else "without a name"

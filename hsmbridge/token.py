@@ -44,7 +44,6 @@ class Token:
         self._slot = slot
         self.slot_id: int = slot.slot_id
         self.slot_description: str = slot.slot_description
-        self.slot_flags = int(slot.flags)
         self.label: str = info.label
         self.serial: bytes = info.serial
         self.model: str = info.model

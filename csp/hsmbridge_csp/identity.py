@@ -35,7 +35,6 @@ VerifyingKey = ed25519.Ed25519PublicKey | ec.EllipticCurvePublicKey
 """Ed25519, or P-256 for ES256."""
 
 IDENTITY_FILE = "identity.pem"
-_PRIVATE_MODE = 0o600
 _MAX_FILE = 16_384
 
 
@@ -113,19 +112,6 @@ class FileIdentity:
         return self._key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-
-    def save(self, path: Path) -> None:
-        """Write a new private file; an existing one is never replaced.
-
-        Raises:
-            FileExistsError: there is one.
-        """
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _PRIVATE_MODE)
-        with os.fdopen(descriptor, "wb") as target:
-            target.write(self.to_pem())
-            target.flush()
-            os.fsync(descriptor)
 
     def sign(self, message: bytes) -> bytes:
         """Sign with Ed25519."""

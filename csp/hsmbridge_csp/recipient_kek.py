@@ -14,8 +14,6 @@ from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
 from hsmbridge.errors import HsmbridgeError, KekError, Pkcs11Error, ReadBackError, UnwrapError
 from hsmbridge.generation import kek_fingerprint
-from hsmbridge.kek import Purpose as KekPurpose
-from hsmbridge.kek import check_kek
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.template import PackedTemplate, Template
 from hsmbridge.unwrapping import KeyRequest, Unwrapper
@@ -92,11 +90,11 @@ class TokenKek:
             MechanismError: the token has no RFC 3394.
         """
         assert ours is not None  # noqa: S101 - a token recipient always comes with a token
-        self.warnings = check_kek(self.kek, KekPurpose.WRAP, allow_unsafe=self.allow_unsafe).warnings
         token = self.kek.token
         entry = key_entry(token)
         content: ContentKey
-        if entry.takes_known_bytes():
+        known = entry.takes_known_bytes()
+        if known:
             value = secrets.token_bytes(CONTENT_KEY_SIZE)
             key = entry.enter(ours, CKK.AES, value, _ENTERED)
             content = SoftwareContentKey(value)
@@ -105,11 +103,12 @@ class TokenKek:
                 handle = token.calls.generate_key(session, Mechanism(CKM.AES_KEY_GEN), PackedTemplate(_GENERATED))
             key = ours.adopt(handle)
             content = TokenContentKey(key)
-        wrapped = self._wrapper.wrap(key).data
-        if entry.creates:
+        wrapped = self._wrapper.wrap(key)  # looks at the KEK
+        self.warnings = wrapped.warnings
+        if known:
             ours.remove(key)
         unprotected = {int(Header.ALG): int(Algorithm.A256KW), int(Header.KID): self.fingerprint}
-        return content, CoseRecipient(protected=b"", unprotected=unprotected, ciphertext=wrapped)
+        return content, CoseRecipient(protected=b"", unprotected=unprotected, ciphertext=wrapped.data)
 
     def matches(self, recipient: CoseRecipient) -> bool:
         """Whether the blob names this very KEK; a label is never enough."""
