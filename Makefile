@@ -8,7 +8,7 @@ PIP := --disable-pip-version-check -qq
 PYTEST := $(BIN)/python -m pytest
 PARALLEL := -n 2
 
-PACKAGES := hsmbridge csp/hsmbridge_csp cli/hsmbridge_cli
+PACKAGES := hsmbridge csp/hsmbridge_csp cli/hsmbridge_cli ci/conformance/hsmbridge_conformance
 # What is linted besides the packages: these folders as soon as there is Python in them.
 SCRIPTS := tests requirements/lock.py $(sort $(wildcard benchmarks/*.py examples/*.py))
 

@@ -24,6 +24,7 @@ from pkcs11 import _pkcs11
 from hsmbridge._ck import CkFunctionList, CkInitializeArgs
 from hsmbridge.codes import CKF, CKR, ckr_name
 from hsmbridge.errors import ModuleError, Pkcs11Error
+from hsmbridge.observing import current_observer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -57,10 +58,18 @@ def ckr_of(error: pkcs11.PKCS11Error) -> int:
 @contextmanager
 def binding_call(function: str) -> Iterator[None]:
     """Turn the binding's exceptions into :class:`Pkcs11Error` for the C function that is being called."""
+    observer = current_observer()
+    if observer is not None:
+        observer.entering(function, ())
+    ckr: int = CKR.OK
     try:
         yield
     except pkcs11.PKCS11Error as error:
-        raise Pkcs11Error(function, ckr_of(error)) from None
+        ckr = ckr_of(error)
+        raise Pkcs11Error(function, ckr) from None
+    finally:
+        if observer is not None:
+            observer.returned(function, ckr)
 
 
 class Library(_pkcs11.lib):
@@ -104,7 +113,12 @@ class Library(_pkcs11.lib):
         Source: PKCS#11 v3.1 section 5.4.1.
         """
         args = CkInitializeArgs(flags=CKF.INIT_OS_LOCKING_OK, pReserved=self._init_args)
+        observer = current_observer()
+        if observer is not None:
+            observer.entering("C_Initialize", ())
         ckr = _C_INITIALIZE(self.functions.C_Initialize)(ctypes.addressof(args))
+        if observer is not None:
+            observer.returned("C_Initialize", ckr)
         if ckr not in (CKR.OK, CKR.CRYPTOKI_ALREADY_INITIALIZED):
             hint = "some modules need init arguments (NSS: configdir='sql:DIR' …): --module-args or PKCS11_MODULE_ARGS"
             raise ModuleError(f"C_Initialize of {self.so} failed: {ckr_name(ckr)}", hint=hint)

@@ -210,6 +210,15 @@ class Calls(Operations):
                 return string_at(room.address, length)
             room.resize(min(_MAX_OUTPUT, 2 * max(room.size, min(length, _MAX_OUTPUT))))
 
+    def wrap_key_into(  # noqa: PLR0913, PLR0917 - the parameters of the C function
+        self, session: int, mechanism: Mechanism, wrapping_key: int, key: int, buffer: int | None, length: int
+    ) -> int:
+        """C_WrapKey with the caller's own buffer and length, both as addresses.
+
+        Returns: the CK_RV.
+        """
+        return self._wrap(session, mechanism.pointer, wrapping_key, key, buffer, length)
+
     def unwrap_key(
         self, session: int, mechanism: Mechanism, unwrapping_key: int, wrapped: bytes, template: PackedTemplate
     ) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsmbridge.codes import CKR
 from hsmbridge.errors import Pkcs11Error
+from hsmbridge.observing import current_observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,18 @@ _CRYPT_SLACK = 512
 
 def bind_function(functions: CkFunctionList, name: str, *types: Any) -> Callable[..., int]:  # noqa: ANN401 - ctypes
     """Return a function of the module's list as a Python callable; the GIL is released for the time of each call."""
-    return ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
+    call: Callable[..., int] = ctypes.CFUNCTYPE(c_ulong, *types)(getattr(functions, name))
+    observer = current_observer()
+    if observer is None:
+        return call
+
+    def observed(*arguments: Any) -> int:  # noqa: ANN401 - whatever the C function takes
+        observer.entering(name, arguments)
+        ckr = call(*arguments)
+        observer.returned(name, ckr)
+        return ckr
+
+    return observed
 
 
 def check(function: str, ckr: int) -> None:

@@ -1,0 +1,3 @@
+"""The checks, one module for each chapter of the catalogue."""
+
+from __future__ import annotations
