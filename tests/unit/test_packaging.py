@@ -16,7 +16,7 @@ import pytest
 from hsmbridge import _version
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = {"hsmbridge", "hsmbridge_csp", "hsmbridge_cli"}
+PACKAGES = {"hsmbridge", "hsmbridge_csp", "hsmbridge_cli", "hsmbridge_conformance"}
 REQUIREMENTS = sorted((ROOT / "requirements").glob("*.txt"))
 
 PINNED = re.compile(r"(?P<name>[a-z0-9][a-z0-9-]*)==(?P<version>[A-Za-z0-9.+!]+)(?: ; [^\\]+)? \\")
@@ -79,7 +79,12 @@ def test_each_package_is_typed(members: set[str], package: str) -> None:
 
 def test_wheel_holds_every_module(members: set[str]) -> None:
     """No module of the checkout is missing from the wheel."""
-    folders = {"hsmbridge": ROOT, "hsmbridge_csp": ROOT / "csp", "hsmbridge_cli": ROOT / "cli"}
+    folders = {
+        "hsmbridge": ROOT,
+        "hsmbridge_csp": ROOT / "csp",
+        "hsmbridge_cli": ROOT / "cli",
+        "hsmbridge_conformance": ROOT / "ci" / "conformance",
+    }
     modules = {
         path.relative_to(folder).as_posix()
         for package, folder in folders.items()
