@@ -7,7 +7,7 @@ does it; the parent reads that file when the process is gone.
 from __future__ import annotations
 
 import mmap
-from collections import deque
+from collections import Counter, deque
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,7 @@ class CallJournal:
     def __init__(self, position: Path | None) -> None:
         self._calls: deque[Call] = deque(maxlen=_KEPT)
         self._destroyed: list[int] = []
+        self._counted: Counter[str] = Counter()
         self._map: mmap.mmap | None = None
         if position is not None:
             with position.open("r+b") as file:
@@ -49,6 +50,7 @@ class CallJournal:
         """Start the evidence of one check with one parameter."""
         self._calls.clear()
         self._destroyed.clear()
+        self._counted.clear()
         self._note(0, name)
         self._note(_SLOT, "")
 
@@ -56,6 +58,7 @@ class CallJournal:
         """Note that a call begins."""
         if function == "C_DestroyObject" and isinstance(arguments[1], int):
             self._destroyed.append(arguments[1])
+        self._counted[function] += 1
         self._note(_SLOT, function)
 
     def returned(self, function: str, ckr: int) -> None:
@@ -77,6 +80,10 @@ class CallJournal:
     def destroyed(self) -> tuple[int, ...]:
         """Every handle that C_DestroyObject was called with during the current check."""
         return tuple(self._destroyed)
+
+    def counted(self, function: str) -> int:
+        """Return how often the current check has called a function so far."""
+        return self._counted[function]
 
     def _note(self, offset: int, text: str) -> None:
         if self._map is not None:

@@ -78,6 +78,7 @@ class Report:
             "token": dict(self.token),
             "options": dict(self.options),
             "checks": [asdict(result) for result in self.results],
+            "problems": list(self.problems),
             "summary": {
                 "ok": self.ok,
                 "why": self.why_failed,

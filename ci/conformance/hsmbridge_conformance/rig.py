@@ -8,7 +8,7 @@ the suite's own.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKR, ckr_name
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from hsmbridge_conformance.target import Target
 
 __all__ = ["Rig"]
+
+T = TypeVar("T")
 
 _SECRET = (
     CKA.VALUE, CKA.PRIVATE_EXPONENT, CKA.PRIME_1, CKA.PRIME_2, CKA.EXPONENT_1, CKA.EXPONENT_2, CKA.COEFFICIENT,
@@ -62,6 +64,8 @@ class Rig(KeyMaker):
         self.directory = directory
         self._peer: Peer | None = None
         self._wrap_cases: list[WrapCase] | None = None
+        self._keeping = Ours(token)
+        self._kept: dict[str, object] = {}
 
     # ---- the run
 
@@ -73,6 +77,40 @@ class Rig(KeyMaker):
         if self.ours.debris:
             raise Failed("an object of the suite could not be removed: " + "; ".join(self.ours.debris))
 
+    def kept(self, name: str, make: Callable[[], T]) -> T:
+        """Make something once for all checks of this worker; its objects are removed when the worker ends.
+
+        Args:
+            name: what it is asked for by.
+            make: makes it; a failure is not kept.
+        """
+        if name not in self._kept:
+            outer, self.ours = self.ours, self._keeping
+            try:
+                self._kept[name] = make()
+            finally:
+                self.ours = outer
+        return cast("T", self._kept[name])
+
+    def resident(self) -> Object:
+        """Return a private key that was made in the token and cannot leave it, the same for all checks of this worker.
+
+        It is left to the run's cleaning, which another process does: a TPM without a resource manager loses room for
+        good with each key that is destroyed by the process which made it.
+
+        Raises:
+            Unsupported: the module makes no key pairs as token objects.
+        """
+
+        def make() -> Object:
+            stays: Template = {CKA.TOKEN: True, CKA.EXTRACTABLE: False}
+            pair = self.make_pair("ec:p-256", stays)
+            for half in pair:
+                self.ours.release(half)
+            return pair[1]
+
+        return self.kept("resident", make)
+
     @property
     def peer(self) -> Peer:
         """A second process that is logged in to the same token, started at its first use."""
@@ -80,8 +118,17 @@ class Rig(KeyMaker):
             self._peer = Peer(self.target, self.prefix, self.directory)
         return self._peer
 
+    def fresh_peer(self) -> Peer:
+        """End the second process and start another."""
+        if self._peer is not None:
+            self._peer.close()
+            self._peer = None
+        return self.peer
+
     def close(self) -> None:
-        """End the second process."""
+        """Remove what was kept, and end the second process. What does not go is left to the run's own cleaning."""
+        with self._keeping:
+            self._kept.clear()
         if self._peer is not None:
             self._peer.close()
 

@@ -21,6 +21,7 @@ from hsmbridge_conformance.orders import Removed, ask, clean, private_directory
 from hsmbridge_conformance.process import HANG_SECONDS, WorkerProcess
 from hsmbridge_conformance.report import Report
 from hsmbridge_conformance.verdict import Call, Level, Result, Subject, Verdict
+from hsmbridge_conformance.waivers import unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,12 +44,14 @@ class Options:
         level: the least weight that is run: MUST, SHOULD or INFO (all).
         only: IDs or beginnings of IDs; empty for all.
         scratch: the token may be lost: run what could hurt it.
+        exact: a result other than pass that no waiver names fails the run: for expected results.
         hang_seconds: silence that counts as a hang.
     """
 
     level: Level = Level.INFO
     only: tuple[str, ...] = ()
     scratch: bool = False
+    exact: bool = False
     hang_seconds: float = HANG_SECONDS
 
     def chosen(self) -> list[Check]:
@@ -153,8 +156,10 @@ def run(
         _leave_as_it_was(current, before, digest_key, mark)
     results = current.results
     if waivers is not None:
-        results, unused = waivers.apply(results)
+        results, unused = waivers.among({entry.id for entry in chosen}).apply(results)
         current.problems += unused
+    if options.exact:
+        current.problems += unnamed(results)
     return Report(
         suite=__version__,
         started=started,
@@ -163,7 +168,12 @@ def run(
         token=before["token"],
         results=tuple(results),
         problems=tuple(current.problems),
-        options={"level": str(options.level), "only": list(options.only), "scratch": options.scratch},
+        options={
+            "level": str(options.level),
+            "only": list(options.only),
+            "scratch": options.scratch,
+            "exact": options.exact,
+        },
     )
 
 

@@ -16,13 +16,14 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import InputError
-from hsmbridge_conformance.verdict import Result, Verdict
+from hsmbridge_conformance.catalogue import all_checks
+from hsmbridge_conformance.verdict import Level, Result, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from pathlib import Path
 
-__all__ = ["Waiver", "Waivers", "parse_waivers"]
+__all__ = ["Waiver", "Waivers", "parse_waivers", "unnamed"]
 
 _LINE = re.compile(r"(HSB-[A-Z0-9]+-[0-9]{3})\s+(\S+)\s+(fail|finding|unsupported)\s+(\S.*)")
 _WAIVABLE = frozenset({Verdict.FAIL, Verdict.FINDING, Verdict.UNSUPPORTED})
@@ -63,6 +64,15 @@ class Waivers:
         self._entries = tuple(entries)
         self._name = name
 
+    def among(self, chosen: Collection[str]) -> Waivers:
+        """Return the lines that a run of some checks can be held to: those about others of the catalogue wait.
+
+        Args:
+            chosen: IDs.
+        """
+        others = {entry.id for entry in all_checks()} - set(chosen)
+        return Waivers([entry for entry in self._entries if entry.id not in others], self._name)
+
     def apply(self, results: Sequence[Result]) -> tuple[list[Result], list[str]]:
         """Waive what is waived.
 
@@ -95,6 +105,17 @@ class Waivers:
         seen = sorted({str(result.verdict) for result in results if entry.fits(result)})
         what = f"its checks say {', '.join(seen)}" if seen else "no check of the run fits it"
         return f"{self._name}, {entry}: {what}; take the line out"
+
+
+def unnamed(results: Sequence[Result]) -> list[str]:
+    """Return one sentence for each result but a pass that no waiver names; what fails the run anyway is left out."""
+    return [
+        f"{result.name}: {result.verdict}, which no line of the waivers expects"
+        for result in results
+        if not result.waiver
+        and result.verdict is not Verdict.PASS
+        and not (result.level is Level.MUST and result.verdict in (Verdict.FAIL, Verdict.ERROR))
+    ]
 
 
 def parse_waivers(path: Path) -> Waivers:

@@ -63,7 +63,10 @@ class Worker:
         observe(self._journal)
         self._journal.begin("")
         token = self._target.open()
-        {"describe": self._describe, "clean": self._clean, "check": self._check}[self._order["task"]](token)
+        try:
+            {"describe": self._describe, "clean": self._clean, "check": self._check}[self._order["task"]](token)
+        finally:
+            token.module.calls.finalize()  # a TPM keeps what a process has loaded into it until then
 
     def _describe(self, token: Token) -> None:
         module = token.module
