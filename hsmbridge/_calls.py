@@ -213,10 +213,7 @@ class Calls(Operations):
     def wrap_key_into(  # noqa: PLR0913, PLR0917 - the parameters of the C function
         self, session: int, mechanism: Mechanism, wrapping_key: int, key: int, buffer: int | None, length: int
     ) -> int:
-        """C_WrapKey with the caller's own buffer and length, both as addresses.
-
-        Returns: the CK_RV.
-        """
+        """C_WrapKey with the caller's own buffer and length, both as addresses; returns the CK_RV."""
         return self._wrap(session, mechanism.pointer, wrapping_key, key, buffer, length)
 
     def unwrap_key(

@@ -17,10 +17,14 @@ __all__ = [
     "CkEcdh1DeriveParams",
     "CkFunctionList",
     "CkGcmParams",
+    "CkHkdfParams",
     "CkInitializeArgs",
     "CkMechanism",
     "CkRsaAesKeyWrapParams",
     "CkRsaPkcsOaepParams",
+    "CkSsl3KeyMatOut",
+    "CkSsl3RandomData",
+    "CkTls12KeyMatParams",
 ]
 
 
@@ -93,6 +97,60 @@ class CkEcdh1DeriveParams(Structure):
         ("pSharedData", c_char_p),
         ("ulPublicDataLen", c_ulong),
         ("pPublicData", c_char_p),
+    ]
+
+
+class CkSsl3RandomData(Structure):
+    """CK_SSL3_RANDOM_DATA (PKCS#11 v3.1 section 6.40.2)."""
+
+    _fields_: ClassVar = [
+        ("pClientRandom", c_char_p),
+        ("ulClientRandomLen", c_ulong),
+        ("pServerRandom", c_char_p),
+        ("ulServerRandomLen", c_ulong),
+    ]
+
+
+class CkSsl3KeyMatOut(Structure):
+    """CK_SSL3_KEY_MAT_OUT: handles of four keys, and where the IVs go (PKCS#11 v3.1 section 6.40.2)."""
+
+    _fields_: ClassVar = [
+        ("hClientMacSecret", c_ulong),
+        ("hServerMacSecret", c_ulong),
+        ("hClientKey", c_ulong),
+        ("hServerKey", c_ulong),
+        ("pIVClient", c_void_p),
+        ("pIVServer", c_void_p),
+    ]
+
+
+class CkTls12KeyMatParams(Structure):
+    """CK_TLS12_KEY_MAT_PARAMS (PKCS#11 v3.1 section 6.40.2)."""
+
+    _fields_: ClassVar = [
+        ("ulMacSizeInBits", c_ulong),
+        ("ulKeySizeInBits", c_ulong),
+        ("ulIVSizeInBits", c_ulong),
+        ("bIsExport", c_ubyte),
+        ("RandomInfo", CkSsl3RandomData),
+        ("pReturnedKeyMaterial", POINTER(CkSsl3KeyMatOut)),
+        ("prfHashMechanism", c_ulong),
+    ]
+
+
+class CkHkdfParams(Structure):
+    """CK_HKDF_PARAMS (PKCS#11 v3.1 section 6.62.2)."""
+
+    _fields_: ClassVar = [
+        ("bExtract", c_ubyte),
+        ("bExpand", c_ubyte),
+        ("prfHashMechanism", c_ulong),
+        ("ulSaltType", c_ulong),
+        ("pSalt", c_char_p),
+        ("ulSaltLen", c_ulong),
+        ("hSaltKey", c_ulong),
+        ("pInfo", c_char_p),
+        ("ulInfoLen", c_ulong),
     ]
 
 

@@ -223,6 +223,7 @@ class CKK(IntEnum):
     CHACHA20 = 0x33
     EC_EDWARDS = 0x40
     EC_MONTGOMERY = 0x41
+    HKDF = 0x42
 
 
 class CKM(IntEnum):
@@ -251,6 +252,7 @@ class CKM(IntEnum):
     SHA512 = 0x270
     SHA512_HMAC = 0x271
     GENERIC_SECRET_KEY_GEN = 0x350
+    TLS12_KEY_AND_MAC_DERIVE = 0x3E1
     EC_KEY_PAIR_GEN = 0x1040
     ECDSA = 0x1041
     ECDSA_SHA256 = 0x1044
@@ -271,6 +273,8 @@ class CKM(IntEnum):
     AES_KEY_WRAP_PAD = 0x210A
     AES_KEY_WRAP_KWP = 0x210B
     AES_KEY_WRAP_PKCS7 = 0x210C
+    HKDF_DERIVE = 0x402A
+    HKDF_DATA = 0x402B
 
 
 class CKF(IntEnum):

@@ -29,8 +29,10 @@ COMMANDS = {
     "unwrap": ("hsmbridge_cli.commands.unwrap:unwrap", "Unwrap a key into the token."),
     "export": ("hsmbridge_cli.commands.export:export", "Export keys as signed blobs; the keys stay."),
     "import": ("hsmbridge_cli.commands.import_:import_", "Import a key from a signed blob."),
+    "handoff": ("hsmbridge_cli.commands.handoff:handoff", "Move keys: hand them over, and destroy them here."),
     "identity": ("hsmbridge_cli.commands.identity:identity", "Say who signs, and whom you believe."),
     "inspect": ("hsmbridge_cli.commands.inspect:inspect", "Say what a key blob holds, without a token."),
+    "conformance": ("hsmbridge_cli.commands.conformance:conformance", "Judge a PKCS#11 module by a suite of checks."),
     "completion": ("hsmbridge_cli.commands.completion:completion", "Print the completion script of a shell."),
 }
 """Name to (``module:object``, help). The help is repeated here so that `--help` need not import the commands."""

@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from hsmbridge_cli.keynames import KeyName
     from hsmbridge_cli.options import Settings
 
-__all__ = ["log_in", "open_module", "open_token", "pick_token", "uris_of"]
+__all__ = ["WHICH_MODULE", "log_in", "one_of", "open_module", "open_token", "pick_token", "uris_of"]
 
-_WHICH_MODULE = "give its path with --module, PKCS11_MODULE, or module-path in a pkcs11: URI"
+WHICH_MODULE = "give its path with --module, PKCS11_MODULE, or module-path in a pkcs11: URI"
+"""The hint where nothing says which."""
 
 
 @contextmanager
@@ -70,9 +71,9 @@ def open_module(settings: Settings, uris: tuple[Pkcs11Uri, ...]) -> Module:
         ModuleError: none is named, or it cannot be loaded.
         UsageError: two are named.
     """
-    path = _one_of("module", settings.module, *(uri.module_path for uri in uris)) or os.environ.get("PKCS11_MODULE")
+    path = one_of("module", settings.module, *(uri.module_path for uri in uris)) or os.environ.get("PKCS11_MODULE")
     if not path:
-        raise ModuleError("no PKCS#11 module is named", hint=_WHICH_MODULE)
+        raise ModuleError("no PKCS#11 module is named", hint=WHICH_MODULE)
     arguments = settings.module_args or os.environ.get("PKCS11_MODULE_ARGS") or None
     disable_core_dumps()
     module = Module.open(path, init_args=arguments)
@@ -88,7 +89,7 @@ def pick_token(settings: Settings, uris: tuple[Pkcs11Uri, ...], module: Module) 
         TokenError: none, or more than one.
         UsageError: two are named.
     """
-    label = _one_of("token", settings.token_label, *(uri.token for uri in uris))
+    label = one_of("token", settings.token_label, *(uri.token for uri in uris))
     if label is None and not uris:
         label = os.environ.get("PKCS11_TOKEN_LABEL") or None
     matching = [token for token in module.tokens() if all(_fits(token, uri) for uri in uris)]
@@ -111,7 +112,7 @@ def log_in(settings: Settings, uris: tuple[Pkcs11Uri, ...], token: Token) -> Non
         LoginError: no PIN, or not the right one.
         UsageError: two PIN sources are named.
     """
-    source = _one_of("PIN source", *(uri.pin_source for uri in uris))
+    source = one_of("PIN source", *(uri.pin_source for uri in uris))
     if not token.flags & CKF.TOKEN_LOGIN_REQUIRED and settings.pin_file is None and source is None:
         return
     pin = resolve_pin(
@@ -163,7 +164,12 @@ def _fits(token: Token, uri: Pkcs11Uri) -> bool:
     return token.matches(uri) and all(wanted is None or wanted == seen for wanted, seen in pairs)
 
 
-def _one_of(what: str, *answers: str | None) -> str | None:
+def one_of(what: str, *answers: str | None) -> str | None:
+    """Return the one answer that was given, None where there is none.
+
+    Raises:
+        UsageError: there are two.
+    """
     given = {answer for answer in answers if answer is not None}
     if len(given) > 1:
         raise UsageError(

@@ -37,6 +37,11 @@ SUBCOMMANDS = [
     ("identity", "trust"),
     ("identity", "ls"),
     ("identity", "forget"),
+    ("conformance", "run"),
+    ("conformance", "list"),
+    ("conformance", "explain"),
+    ("conformance", "diff"),
+    ("conformance", "clean"),
 ]
 EVERY = [(), *((name,) for name in COMMANDS), *SUBCOMMANDS]
 HEAVY = ("rich", "cryptography", "pkcs11", "cbor2", "ctypes")
@@ -161,6 +166,18 @@ def test_options_before_and_after(cli: Cli) -> None:
         ["inspect"],
         ["inspect", "nonexistent"],
         ["completion", "tcsh"],
+        ["conformance", "run", "--exact"],
+        ["conformance", "run", "--level", "most"],
+        ["conformance", "run", "--only", "HSB-NOTHING"],
+        ["conformance", "run", "--report", "pdf:report.pdf"],
+        ["conformance", "run", "--report", "html"],
+        ["conformance", "run", "--report", "html:/nonexistent/report.html"],
+        ["conformance", "run", "--report", "html:r", "--report", "md:./r"],
+        ["conformance", "run", "--report", "md:-", "--json"],
+        ["conformance", "run", "--timeout", "0"],
+        ["conformance", "run", "--uri", "pkcs11:serial=1"],
+        ["conformance", "explain", "HSB-NOTHING-001"],
+        ["conformance", "diff", "nonexistent", "nonexistent"],
     ],
     ids=" ".join,
 )  # fmt: skip

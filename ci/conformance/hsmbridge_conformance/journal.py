@@ -38,6 +38,7 @@ class CallJournal:
 
     def __init__(self, position: Path | None) -> None:
         self._calls: deque[Call] = deque(maxlen=_KEPT)
+        self._concluded: tuple[Call, ...] | None = None
         self._destroyed: list[int] = []
         self._counted: Counter[str] = Counter()
         self._map: mmap.mmap | None = None
@@ -49,6 +50,7 @@ class CallJournal:
     def begin(self, name: str) -> None:
         """Start the evidence of one check with one parameter."""
         self._calls.clear()
+        self._concluded = None
         self._destroyed.clear()
         self._counted.clear()
         self._note(0, name)
@@ -71,10 +73,14 @@ class CallJournal:
             self._calls.append(Call(function=function, ckr=name))
         self._note(_SLOT, "")
 
+    def conclude(self) -> None:
+        """Keep the calls so far as the evidence of the current check, whatever is cleaned up now."""
+        self._concluded = tuple(self._calls)
+
     @property
     def calls(self) -> tuple[Call, ...]:
-        """The last calls of the current check."""
-        return tuple(self._calls)
+        """The last calls of the current check, up to its conclusion where there is one."""
+        return tuple(self._calls) if self._concluded is None else self._concluded
 
     @property
     def destroyed(self) -> tuple[int, ...]:

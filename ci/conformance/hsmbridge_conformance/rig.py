@@ -73,7 +73,10 @@ class Rig(KeyMaker):
     def case(self) -> Iterator[None]:
         """Whatever one check makes is removed at its end."""
         with Ours(self.token) as self.ours:
-            yield
+            try:
+                yield
+            finally:
+                self.journal.conclude()  # what is removed now is no evidence
         if self.ours.debris:
             raise Failed("an object of the suite could not be removed: " + "; ".join(self.ours.debris))
 
