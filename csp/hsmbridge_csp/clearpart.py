@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from typing import Any
 
 from hsmbridge_csp import cbor
 from hsmbridge_csp.cose import Algorithm, Header
 from hsmbridge_csp.errors import NTE, BlobError
 
-__all__ = ["VERSION", "ClearPart", "Purpose"]
+__all__ = ["BLOB_ID_AT", "BLOB_ID_SIZE", "VERSION", "ClearPart", "Purpose"]
 
 VERSION = 1
 CONTENT_TYPE = "application/cbor"
@@ -47,6 +46,26 @@ class Label(IntEnum):
     RECIPIENT = -65545
 
 
+_FIXED = {
+    int(Header.ALG): int(Algorithm.A256GCM),
+    int(Header.CRIT): [int(label) for label in Label],
+    int(Header.CONTENT_TYPE): CONTENT_TYPE,
+    int(Label.VERSION): VERSION,
+}
+_OWN = tuple(int(label) for label in Label if label is not Label.VERSION)
+_MAP = 5 << 5
+_FRONT = bytes([_MAP | len(_FIXED) + len(_OWN)]) + cbor.encode(_FIXED)[1:]
+"""How the header of each blob begins: the map's head, and the fields that are the same in all of them."""
+
+BLOB_ID_AT = len(_FRONT) + len(cbor.encode({int(Label.BLOB_ID): bytes(BLOB_ID_SIZE)})) - 1 - BLOB_ID_SIZE
+"""Where the blob id stands in every header: what is before it has one length."""
+
+_REST = bytes([_MAP | len(_OWN)])
+"""The head of a map of the other fields. Their labels are behind those of the fixed ones in CBOR's order."""
+
+_PURPOSES = {purpose.value: purpose for purpose in Purpose}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClearPart:
     """What a blob says in clear.
@@ -73,24 +92,11 @@ class ClearPart:
 
     def encode(self) -> bytes:
         """Return the protected header's bytes."""
-        own: dict[int, Any] = {
-            Label.VERSION: VERSION,
-            Label.BLOB_ID: self.blob_id,
-            Label.CREATED: self.created,
-            Label.KEY_TYPE: self.key_type,
-            Label.BITS: self.bits,
-            Label.BY_REFERENCE: self.by_reference,
-            Label.PURPOSE: self.purpose.value,
-            Label.SENDER: self.sender,
-            Label.RECIPIENT: self.recipient,
-        }
-        header: dict[int, Any] = {
-            Header.ALG: int(Algorithm.A256GCM),
-            Header.CRIT: sorted((int(label) for label in Label), reverse=True),
-            Header.CONTENT_TYPE: CONTENT_TYPE,
-            **own,
-        }
-        return cbor.encode({int(label): value for label, value in header.items()})
+        fields = (
+            self.blob_id, self.created, self.key_type, self.bits, self.by_reference, self.purpose.value, self.sender,
+            self.recipient,
+        )  # fmt: skip
+        return _FRONT + cbor.encode(dict(zip(_OWN, fields, strict=True)))[1:]
 
     @classmethod
     def decode(cls, protected: bytes) -> ClearPart:
@@ -100,39 +106,24 @@ class ClearPart:
             BlobError: unknown version, algorithm or critical label, a missing field, one too many, or of the wrong
             type.
         """
-        header = cbor.decode(protected)
-        if not isinstance(header, dict):
-            raise _bad("the header is no map")
-        if header.get(Header.ALG) != Algorithm.A256GCM:
-            raise _bad("the content algorithm is not A256GCM", NTE.BAD_ALGID)
-        version = header.get(Label.VERSION)
-        if version != VERSION or isinstance(version, bool):
-            raise _bad(f"version {version!r} of the format is not known", NTE.BAD_VER)
-        if header.get(Header.CRIT) != sorted((int(label) for label in Label), reverse=True):
-            raise _bad("it names critical labels that are not known", NTE.BAD_VER)
-        if header.get(Header.CONTENT_TYPE) != CONTENT_TYPE or set(header) != {
-            Header.ALG,
-            Header.CRIT,
-            Header.CONTENT_TYPE,
-            *Label,
-        }:
+        if not protected.startswith(_FRONT):
+            raise _not_ours(protected)
+        fields = cbor.decode(_REST + protected[len(_FRONT) :])
+        if tuple(fields) != _OWN:
             raise _bad("its header has fields too many or too few")
-        return cls._from(header)
-
-    @classmethod
-    def _from(cls, header: dict[Any, Any]) -> ClearPart:
-        blob_id, sender, recipient = (header[label] for label in (Label.BLOB_ID, Label.SENDER, Label.RECIPIENT))
-        created, bits, key_type = (header[label] for label in (Label.CREATED, Label.BITS, Label.KEY_TYPE))
-        by_reference, purpose = header[Label.BY_REFERENCE], header[Label.PURPOSE]
+        blob_id, created, key_type, bits, by_reference, purpose, sender, recipient = fields.values()
         fits = (
-            isinstance(blob_id, bytes)
+            type(blob_id) is type(sender) is type(recipient) is bytes
+            and type(created) is type(bits) is int  # which true and false are not
+            and type(key_type) is type(purpose) is str
+            and type(by_reference) is bool
             and len(blob_id) == BLOB_ID_SIZE
-            and all(type(number) is int and 0 <= number < 1 << 64 for number in (created, bits))
-            and isinstance(key_type, str)
             and 0 < len(key_type) <= _MAX_NAME
-            and isinstance(by_reference, bool)
-            and purpose in list(Purpose)
-            and all(isinstance(name, bytes) and len(name) <= _MAX_FINGERPRINT for name in (sender, recipient))
+            and created >= 0
+            and bits >= 0
+            and purpose in _PURPOSES
+            and len(sender) <= _MAX_FINGERPRINT
+            and len(recipient) <= _MAX_FINGERPRINT
         )
         if not fits:
             raise _bad("a field of its header has the wrong type")
@@ -142,10 +133,25 @@ class ClearPart:
             key_type=key_type,
             bits=bits,
             by_reference=by_reference,
-            purpose=Purpose(purpose),
+            purpose=_PURPOSES[purpose],
             sender=sender,
             recipient=recipient,
         )
+
+
+def _not_ours(protected: bytes) -> BlobError:
+    """Return why a header that does not begin as each of ours does is refused."""
+    header = cbor.decode(protected)
+    if not isinstance(header, dict):
+        return _bad("the header is no map")
+    if header.get(Header.ALG) != Algorithm.A256GCM:
+        return _bad("the content algorithm is not A256GCM", NTE.BAD_ALGID)
+    version = header.get(Label.VERSION)
+    if version != VERSION or isinstance(version, bool):
+        return _bad(f"version {version!r} of the format is not known", NTE.BAD_VER)
+    if header.get(Header.CRIT) != _FIXED[Header.CRIT]:
+        return _bad("it names critical labels that are not known", NTE.BAD_VER)
+    return _bad("its header has fields too many or too few")
 
 
 def _bad(why: str, nte: NTE = NTE.BAD_DATA) -> BlobError:

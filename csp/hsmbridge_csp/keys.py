@@ -46,6 +46,10 @@ class Key(ABC):
         """Stop the key: it was exported for a move and must not go on here."""
         self._frozen = True
 
+    def thaw(self) -> None:
+        """Let the key go on: nothing of it has left, or the recipient has promised never to import it."""
+        self._frozen = False
+
     def check_usable(self, needed: Permission | None = None) -> None:
         """Refuse a key that was destroyed or frozen, or may not do what is asked.
 

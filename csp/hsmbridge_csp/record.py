@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from hsmbridge.capture import Capture
 from hsmbridge.codes import CKA, CKK, CKO
@@ -26,8 +26,6 @@ __all__ = ["KeyRecord", "Transfer"]
 _HINT = "the blob was not made by this version of hsmbridge; have the sender export the key again"
 _MAX_KEY_BYTES = 16_384
 
-T = TypeVar("T")
-
 
 class Transfer(IntEnum):
     """How the key itself travels."""
@@ -42,8 +40,8 @@ class Transfer(IntEnum):
     """Not at all: the record says how to find and recognise it on the same token."""
 
 
-class Label(IntEnum):
-    """Labels of the record's map."""
+class Label:
+    """Labels of the record's map: plain numbers, because each of the many records in a handoff asks for all of them."""
 
     ALGORITHM = 1
     TRANSFER = 2
@@ -61,8 +59,15 @@ class Label(IntEnum):
     EC_POINT = 14
 
 
+_NAMES = {label: name.lower() for name, label in vars(Label).items() if isinstance(label, int)}
+_KINDS: dict[int, type] = {
+    Label.ALGORITHM: str, Label.TRANSFER: int, Label.KEY: bytes, Label.DIALECT: str, Label.CLASS: int,
+    Label.KEY_TYPE: int, Label.SIZE: int, Label.ON_TOKEN: bool, Label.ATTRIBUTES: dict, Label.PROVENANCE: dict,
+    Label.STATE: dict, Label.REFERENCE: dict, Label.PERMISSIONS: int, Label.EC_POINT: bytes,
+}  # fmt: skip
 _LEFT_OUT_IF_EMPTY = {Label.KEY, Label.DIALECT, Label.STATE, Label.REFERENCE, Label.EC_POINT}
-_OF_TOKEN_KEYS = {Label.KEY_TYPE, Label.SIZE, Label.ON_TOKEN, Label.ATTRIBUTES, Label.PROVENANCE}
+_OF_TOKEN_KEYS = {Label.CLASS, Label.KEY_TYPE, Label.SIZE, Label.ON_TOKEN, Label.ATTRIBUTES, Label.PROVENANCE}
+_TRANSFERS = {int(transfer): transfer for transfer in Transfer}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,27 +98,28 @@ class KeyRecord:
 
     def encode(self) -> bytes:
         """Return the deterministic encoding; it holds secrets."""
-        fields: dict[int, Any] = {
+        captured = self.captured
+        fields: dict[int, Any] = {  # in the order of their labels, which is that of the encoding
             Label.ALGORITHM: self.algorithm,
             Label.TRANSFER: int(self.transfer),
-            Label.PERMISSIONS: self.permissions,
-        }
-        optional = {
             Label.KEY: self.key,
             Label.DIALECT: self.dialect,
-            Label.STATE: dict(self.state),
-            Label.REFERENCE: dict(self.reference),
-            Label.EC_POINT: self.ec_point,
         }
-        fields.update({label: value for label, value in optional.items() if value})
-        if self.captured is not None:
-            fields[Label.CLASS] = int(self.captured.cls)
-            fields[Label.KEY_TYPE] = int(self.captured.key_type)
-            fields[Label.SIZE] = self.captured.size or 0
-            fields[Label.ON_TOKEN] = self.captured.on_token
-            fields[Label.ATTRIBUTES] = _pack(self.captured.settable)
-            fields[Label.PROVENANCE] = _pack(self.captured.provenance)
-        return cbor.encode({int(label): value for label, value in fields.items()})
+        if captured is not None:
+            fields[Label.CLASS] = int(captured.cls)
+            fields[Label.KEY_TYPE] = int(captured.key_type)
+            fields[Label.SIZE] = captured.size or 0
+            fields[Label.ON_TOKEN] = captured.on_token
+            fields[Label.ATTRIBUTES] = _pack(captured.settable)
+            fields[Label.PROVENANCE] = _pack(captured.provenance)
+        fields[Label.STATE] = dict(self.state)
+        fields[Label.REFERENCE] = dict(self.reference)
+        fields[Label.PERMISSIONS] = self.permissions
+        fields[Label.EC_POINT] = self.ec_point
+        for label in _LEFT_OUT_IF_EMPTY:
+            if not fields[label]:
+                del fields[label]
+        return cbor.encode(fields)
 
     @classmethod
     def decode(cls, data: bytes) -> KeyRecord:
@@ -122,32 +128,32 @@ class KeyRecord:
         Raises:
             BlobError: not a record; it was authentic, so the sender speaks another version.
         """
-        fields = cbor.decode(data, secret=True)
-        if not isinstance(fields, dict) or not set(fields) <= set(Label):
-            raise _bad("it has unknown fields")
-        reader = _Reader(fields)
-        if any(not fields[label] for label in _LEFT_OUT_IF_EMPTY & set(fields)):
-            raise _bad("a field that is empty is not left out")
-        maps = (reader.take(label, dict, {}) for label in (Label.STATE, Label.REFERENCE))
-        if any(isinstance(value, bool) for map_ in maps for value in map_.values()):
-            raise _bad("a number of its state is true or false")  # Python takes these for 1 and 0
-        if Label.CLASS not in fields and _OF_TOKEN_KEYS & set(fields):
-            raise _bad("it has attributes of a token key without a class")
+        fields = cbor.decode(data)
+        if not isinstance(fields, dict):
+            raise _bad("it is no map")
+        for label, value in fields.items():
+            if type(value) is not _KINDS.get(label):  # exactly: Python takes true and false for numbers
+                raise _bad(f"field {_NAMES.get(label, '?')} is not known, or of the wrong type")
+            if not value and label in _LEFT_OUT_IF_EMPTY:
+                raise _bad("a field that is empty is not left out")
         try:
-            transfer = Transfer(reader.take(Label.TRANSFER, int))
-        except ValueError:
-            raise _bad("its transfer is unknown") from None
-        captured = _capture(reader) if Label.CLASS in fields else None
+            algorithm, permissions = fields[Label.ALGORITHM], fields[Label.PERMISSIONS]
+            transfer = _TRANSFERS[fields[Label.TRANSFER]]
+        except KeyError:
+            raise _bad("it says no algorithm, no permissions or no transfer that is known") from None
+        state, reference = fields.get(Label.STATE, {}), fields.get(Label.REFERENCE, {})
+        if bool in map(type, state.values()) or (reference and bool in map(type, reference.values())):
+            raise _bad("a number of its state is true or false")  # Python takes these for 1 and 0
         record = cls(
-            algorithm=reader.take(Label.ALGORITHM, str),
+            algorithm=algorithm,
             transfer=transfer,
-            permissions=reader.take(Label.PERMISSIONS, int),
-            key=reader.take(Label.KEY, bytes, b""),
-            dialect=reader.take(Label.DIALECT, str, ""),
-            captured=captured,
-            state=reader.take(Label.STATE, dict, {}),
-            reference=reader.take(Label.REFERENCE, dict, {}),
-            ec_point=reader.take(Label.EC_POINT, bytes, b""),
+            permissions=permissions,
+            key=fields.get(Label.KEY, b""),
+            dialect=fields.get(Label.DIALECT, ""),
+            captured=None if fields.keys().isdisjoint(_OF_TOKEN_KEYS) else _capture(fields),
+            state=state,
+            reference=reference,
+            ec_point=fields.get(Label.EC_POINT, b""),
         )
         record._check()
         return record
@@ -165,33 +171,23 @@ class KeyRecord:
             raise _bad("its permissions are no 32-bit number")
 
 
-class _Reader:
-    def __init__(self, fields: dict[Any, Any]) -> None:
-        self._fields = fields
-
-    def take(self, label: Label, kind: type[T], default: T | None = None) -> T:
-        value = self._fields.get(label, default)
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-            raise _bad(f"field {label.name.lower()} is missing or of the wrong type")
-        return value
-
-
-def _capture(reader: _Reader) -> Capture:
+def _capture(fields: dict[int, Any]) -> Capture:
+    if not fields.keys() >= _OF_TOKEN_KEYS:
+        raise _bad("it has some attributes of a token key, not all of them")
     try:
-        cls = CKO(reader.take(Label.CLASS, int))
-        key_type = CKK(reader.take(Label.KEY_TYPE, int))
+        cls, key_type = CKO(fields[Label.CLASS]), CKK(fields[Label.KEY_TYPE])
     except ValueError:
         raise _bad("its class or key type is unknown") from None
-    size = reader.take(Label.SIZE, int)
+    size = fields[Label.SIZE]
     if not 0 <= size <= _MAX_KEY_BYTES:
         raise _bad("its size is no length")
     return Capture(
         cls=cls,
         key_type=key_type,
         size=size or None,
-        on_token=reader.take(Label.ON_TOKEN, bool),
-        settable=_unpack(reader.take(Label.ATTRIBUTES, dict)),
-        provenance=_unpack(reader.take(Label.PROVENANCE, dict)),
+        on_token=fields[Label.ON_TOKEN],
+        settable=_unpack(fields[Label.ATTRIBUTES]),
+        provenance=_unpack(fields[Label.PROVENANCE]),
     )
 
 

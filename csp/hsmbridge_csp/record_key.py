@@ -9,7 +9,7 @@ Source: RFC 8446 sections 5.3 (per-record nonce) and 5.5 (limits); NIST SP 800-3
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum, StrEnum
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from cryptography.exceptions import InvalidTag
@@ -42,22 +42,30 @@ class Aead(StrEnum):
     @property
     def limit(self) -> int:
         """Records that one key may protect. For ChaCha20-Poly1305 the sequence number ends first."""
-        return _AES_GCM_LIMIT if self is Aead.AES_GCM else _LAST_SEQUENCE
+        return _LIMITS[self]
 
     @property
     def sizes(self) -> tuple[int, ...]:
         """Key sizes in bytes."""
-        return (16, 32) if self is Aead.AES_GCM else (32,)
+        return _SIZES[self]
 
 
-class Label(IntEnum):
-    """Labels of a record state's map."""
+_LIMITS = {Aead.AES_GCM: _AES_GCM_LIMIT, Aead.CHACHA20_POLY1305: _LAST_SEQUENCE}
+_SIZES = {Aead.AES_GCM: (16, 32), Aead.CHACHA20_POLY1305: (32,)}
+
+
+class Label:
+    """Labels of a record state's map: plain numbers, as in the key record around it."""
 
     IV = 1
     SEQUENCE = 2
     DIRECTION = 3
     USED = 4
     LIMIT = 5
+
+
+_LABELS = {Label.IV, Label.SEQUENCE, Label.DIRECTION, Label.USED, Label.LIMIT}
+_DIRECTIONS = {direction.value: direction for direction in Direction}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,14 +88,13 @@ class RecordState:
 
     def to_map(self) -> dict[int, Any]:
         """Return the state for a key record."""
-        fields = {
+        return {
             Label.IV: self.iv,
             Label.SEQUENCE: self.sequence,
             Label.DIRECTION: self.direction.value,
             Label.USED: self.used,
             Label.LIMIT: self.limit,
         }
-        return {int(label): value for label, value in fields.items()}
 
     @classmethod
     def from_map(cls, fields: Mapping[int, Any]) -> RecordState:
@@ -96,16 +103,19 @@ class RecordState:
         Raises:
             BlobError: not one.
         """
-        match dict(fields):
-            case {
-                Label.IV: bytes() as iv,
-                Label.SEQUENCE: int() as sequence,
-                Label.DIRECTION: "encrypt" | "decrypt" as direction,
-                Label.USED: int() as used,
-                Label.LIMIT: int() as limit,
-                **unknown,
-            } if not unknown and len(iv) == NONCE_SIZE and 0 <= sequence <= _LAST_SEQUENCE and 0 <= used <= limit:
-                return cls(iv=iv, direction=Direction(direction), sequence=sequence, used=used, limit=limit)
+        if fields.keys() == _LABELS:
+            iv, direction, limit = fields[Label.IV], fields[Label.DIRECTION], fields[Label.LIMIT]
+            sequence, used = fields[Label.SEQUENCE], fields[Label.USED]
+            if (
+                type(iv) is bytes
+                and type(direction) is str
+                and type(sequence) is type(used) is type(limit) is int  # which true and false are not
+                and len(iv) == NONCE_SIZE
+                and direction in _DIRECTIONS
+                and 0 <= sequence <= _LAST_SEQUENCE
+                and 0 <= used <= limit
+            ):
+                return cls(iv=iv, direction=_DIRECTIONS[direction], sequence=sequence, used=used, limit=limit)
         raise BlobError(
             "the record state inside the blob is not usable",
             nte=NTE.BAD_DATA,
@@ -182,7 +192,8 @@ class RecordKey(SoftwareKey):
 
     def state_map(self) -> dict[int, Any]:
         """Return the state for a key record."""
-        return self.state.to_map()
+        # Where it began, with the two fields that go on.
+        return self._state.to_map() | {Label.SEQUENCE: self._sequence, Label.USED: self._used}
 
     @property
     def can_only_move(self) -> bool:

@@ -36,12 +36,12 @@ __all__ = ["bits_of", "key_from", "record_of"]
 _UNWRAP_TEMPLATE = AttributeQuery((CKA.UNWRAP_TEMPLATE,))
 
 
-def record_of(key: Key, sealer: Sealer, *, by_reference: bool) -> KeyRecord:
+def record_of(key: Key, sealer: Sealer | None, *, by_reference: bool) -> KeyRecord:
     """Describe a key completely.
 
     Args:
         key: the key, in whatever state.
-        sealer: the recipient, who wraps a token key that goes by value.
+        sealer: the recipient, who wraps a token key that goes by value; None where a channel seals.
         by_reference: leave the key in its token.
 
     Raises:
@@ -71,8 +71,8 @@ def record_of(key: Key, sealer: Sealer, *, by_reference: bool) -> KeyRecord:
             state=state,
             reference=make_reference(key.object),
         )
-    wrapping_key = sealer.wrapping_key
-    if wrapping_key is None or wrapping_key.token is not key.object.token:
+    wrapping_key = sealer.wrapping_key if sealer is not None else None
+    if sealer is None or wrapping_key is None or wrapping_key.token is not key.object.token:
         raise MechanismError(
             "a token key goes by value only under a key of its own token: its bytes never exist outside tokens",
             hint="seal for a KEK or an RSA public key in that token (--kek), or leave the key there (--by-reference)",
@@ -91,13 +91,13 @@ def record_of(key: Key, sealer: Sealer, *, by_reference: bool) -> KeyRecord:
     )
 
 
-def key_from(record: KeyRecord, token: Token | None, opener: Opener, *, persist: bool) -> Key:
+def key_from(record: KeyRecord, token: Token | None, opener: Opener | None, *, persist: bool) -> Key:
     """Make the key again.
 
     Args:
         record: from an authentic blob.
         token: where a token key arrives or is found.
-        opener: the recipient's key, which unwraps a token key that came by value.
+        opener: the recipient's key, which unwraps a token key that came by value; None where there is none.
         persist: make a token object of a key that came by value.
 
     Raises:
@@ -121,7 +121,7 @@ def key_from(record: KeyRecord, token: Token | None, opener: Opener, *, persist:
         )
     if record.transfer is Transfer.REFERENCE:
         return TokenKey(find_referenced(token, record.reference), state, permissions)
-    if opener.unwrapping_key is None:
+    if opener is None or opener.unwrapping_key is None:
         raise MechanismError("the blob holds a token key under a KEK", hint="open it with the KEK in the token (--kek)")
     request = request_for(record.captured, on_token=persist, ec_point=record.ec_point)
     dialect = dialect_named(record.dialect)

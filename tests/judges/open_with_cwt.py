@@ -1,7 +1,8 @@
 """Open a blob with cwt, another COSE implementation; runs in its own environment, where nothing of this project is.
 
 Reads one JSON document from standard input: ``blob``, ``sender`` (PEM of the public key) and one of ``kek`` (bytes) and
-``private`` (PEM of a P-256 key), bytes in hexadecimal. Prints one with ``payload``, what was encrypted.
+``private`` (PEM of a P-256 key); or ``blob`` and ``content`` (bytes), the content key of a blob that was sealed for a
+channel. Bytes are in hexadecimal. Prints one document with ``payload``, what was encrypted.
 
 cwt does not process ``crit`` when it reads, so the private labels need no word here; a library that does has to be told
 that its caller understands them.
@@ -24,20 +25,31 @@ def main() -> None:
     """Verify, open, print."""
     told = json.load(sys.stdin)
     blob = bytes.fromhex(told["blob"])
-    header, sign1 = blob[:HEADER], cbor2.loads(blob[HEADER:])
+    header, body = blob[:HEADER], blob[HEADER:]
+    plaintext = opened_for_channel(told, header, body) if "content" in told else opened(told, header, body)
+    sys.stdout.write(json.dumps({"payload": plaintext.hex()}))
+
+
+def opened(told: dict[str, str], header: bytes, body: bytes) -> bytes:
+    """Verify a COSE_Sign1 and open the COSE_Encrypt in it."""
+    sign1 = cbor2.loads(body)
     reader = COSE.new(verify_kid=True)
     # cwt chooses keys by their kid, so each is given the one that the blob names; a wrong key fails all the same.
     sender = COSEKey.from_pem(told["sender"], kid=sign1.value[1][4])
-    payload = reader.decode(blob[HEADER:], sender, external_aad=header)
+    payload = reader.decode(body, sender, external_aad=header)
     recipient = cbor2.loads(payload).value[3][0]
     kid = recipient[1][4]
     if "kek" in told:
         key = COSEKey.from_symmetric_key(bytes.fromhex(told["kek"]), alg="A256KW", kid=kid)
-        plaintext = reader.decode(payload, key, external_aad=header)
-    else:
-        key = COSEKey.from_pem(told["private"], kid=kid, alg="ECDH-ES+A256KW")
-        plaintext = reader.decode(payload, key, external_aad=header, context={"alg": "A256KW"})
-    sys.stdout.write(json.dumps({"payload": plaintext.hex()}))
+        return bytes(reader.decode(payload, key, external_aad=header))
+    key = COSEKey.from_pem(told["private"], kid=kid, alg="ECDH-ES+A256KW")
+    return bytes(reader.decode(payload, key, external_aad=header, context={"alg": "A256KW"}))
+
+
+def opened_for_channel(told: dict[str, str], header: bytes, body: bytes) -> bytes:
+    """Open a COSE_Encrypt0, which names no key."""
+    key = COSEKey.from_symmetric_key(bytes.fromhex(told["content"]), alg="A256GCM")
+    return bytes(COSE.new().decode(body, key, external_aad=header))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from hsmbridge_csp.identity import VerifyingKey
 
-__all__ = ["CwtRefusedError", "open_with_cwt", "requires_cwt"]
+__all__ = ["CwtRefusedError", "open_channel_blob_with_cwt", "open_with_cwt", "requires_cwt"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-judges" / "bin" / "python"
@@ -50,7 +50,6 @@ def open_with_cwt(blob: bytes, sender: VerifyingKey, key: bytes | EllipticCurveP
     Raises:
         CwtRefusedError: not authentic, or not for that key.
     """
-    requires_cwt()
     told = {
         "blob": blob.hex(),
         "sender": sender.public_bytes(
@@ -63,6 +62,26 @@ def open_with_cwt(blob: bytes, sender: VerifyingKey, key: bytes | EllipticCurveP
         told["private"] = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         ).decode()
+    return _ask(told)
+
+
+def open_channel_blob_with_cwt(blob: bytes, content_key: bytes) -> bytes:
+    """Open a blob that was sealed for a channel.
+
+    Args:
+        blob: with its BLOBHEADER.
+        content_key: the key of its handoff.
+
+    Returns: what was encrypted.
+
+    Raises:
+        CwtRefusedError: not authentic, or not under that key.
+    """
+    return _ask({"blob": blob.hex(), "content": content_key.hex()})
+
+
+def _ask(told: dict[str, str]) -> bytes:
+    requires_cwt()
     # Isolated (-I): neither this project nor the environment's PYTHONPATH is there.
     done = subprocess.run(
         [PYTHON, "-I", SCRIPT], input=json.dumps(told), capture_output=True, text=True, timeout=60, check=False

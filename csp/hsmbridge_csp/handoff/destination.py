@@ -1,0 +1,190 @@
+"""Where keys arrive: in this process, in a token, or in files; all of them or none.
+
+A key that shall outlive the process first gets a name derived from its blob's id. So a recipient that died can be
+found out about: what has such a name was made by that import and nothing else, and is finished or removed.
+
+Source: docs/handoff.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hsmbridge.codes import CKA, CKO
+from hsmbridge.destruction import Ours
+from hsmbridge.errors import ExistsError, HsmbridgeError
+from hsmbridge_csp.keys import SoftwareKey
+from hsmbridge_csp.record import Transfer
+from hsmbridge_csp.token_key import TokenKey
+from hsmbridge_csp.transfer import key_from
+
+if TYPE_CHECKING:
+    from hsmbridge.objects import Object
+    from hsmbridge.token import Token
+    from hsmbridge_csp.keys import Key
+    from hsmbridge_csp.recipients import Opener
+    from hsmbridge_csp.record import KeyRecord
+
+__all__ = ["Destination", "InProcess", "InToken", "arriving_id", "finish_in_token", "remove_from_token"]
+
+TOKEN = "token:"  # noqa: S105 - where a key lives
+_ID_SIZE = 16
+
+
+class Destination(ABC):
+    """Takes the keys of one handoff.
+
+    Attributes:
+        persistent: whether they outlive this process.
+        token: where token keys arrive or are found; None where there is none.
+        opener: the recipient's key, for keys that came under a KEK.
+    """
+
+    persistent = False
+
+    def __init__(self, token: Token | None = None, opener: Opener | None = None) -> None:
+        self.token = token
+        self.opener = opener
+        self.keys: list[Key] = []
+
+    @abstractmethod
+    def place(self, record: KeyRecord, blob: bytes) -> str:
+        """Say for the journal where the key of this record is going to live."""
+
+    @abstractmethod
+    def make(self, record: KeyRecord, blob: bytes) -> None:
+        """Make one key and keep it under its arriving name.
+
+        Raises:
+            HsmbridgeError: it cannot be made; nothing of it is left.
+        """
+
+    def publish(self) -> None:  # noqa: B027 - a key in this process has no name to be given
+        """Give all keys their names; they are the recipient's now. May be done twice."""
+
+    def withdraw(self) -> None:
+        """Remove all keys again.
+
+        Raises:
+            HsmbridgeError: something is left.
+        """
+        for key in self.keys:
+            if isinstance(key, SoftwareKey) or key.classify().is_software:
+                key.dispose()
+        self.keys.clear()
+
+    def _take(self, record: KeyRecord, *, persist: bool) -> Key:
+        key = key_from(record, self.token, self.opener, persist=persist)
+        self.keys.append(key)
+        return key
+
+
+class InProcess(Destination):
+    """Keys that live in this process: software keys, session objects, and references to token objects."""
+
+    def place(self, record: KeyRecord, blob: bytes) -> str:  # noqa: ARG002 - the same for all
+        """``memory``, or ``reference`` for a key that stayed in its token."""
+        return "reference" if record.transfer is Transfer.REFERENCE else "memory"
+
+    def make(self, record: KeyRecord, blob: bytes) -> None:  # noqa: ARG002 - nothing here has a name
+        """Make one key."""
+        self._take(record, persist=False)
+
+
+class InToken(Destination):
+    """Keys that become token objects. Only a key that came wrapped under a KEK can.
+
+    Args:
+        token: logged in.
+        opener: the KEK.
+    """
+
+    persistent = True
+
+    def __init__(self, token: Token, opener: Opener) -> None:
+        super().__init__(token, opener)
+        self._names: list[tuple[bytes, bytes]] = []
+
+    def place(self, record: KeyRecord, blob: bytes) -> str:
+        """``token:LABEL:`` and the CKA_ID that the key shall have."""
+        if record.transfer is not Transfer.WRAPPED or record.captured is None or self.token is None:
+            raise HsmbridgeError(
+                "a software key does not become a token object", hint="keep it in a file, or in the receiving process"
+            )
+        return f"{TOKEN}{self.token.label}:{_carried_id(record, blob).hex()}"
+
+    def make(self, record: KeyRecord, blob: bytes) -> None:
+        """Unwrap one key as a token object under its arriving CKA_ID."""
+        if record.captured is None or self.token is None:
+            raise HsmbridgeError("no token key", hint="keep it in a file, or in the receiving process")
+        final, arriving = _carried_id(record, blob), arriving_id(blob)
+        for taken in {final, arriving}:
+            if self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: taken}):
+                raise ExistsError(
+                    f"token {self.token.label!r} has a key with id {taken.hex()}",
+                    hint="it may be this very key, from an earlier import: see `hsmbridge handoff ls`",
+                )
+        # A key that may not be modified gets its own name at once; the journal alone knows it then.
+        fixed = record.captured.settable.get(CKA.MODIFIABLE) is False
+        settable = {**record.captured.settable, CKA.ID: final if fixed else arriving}
+        self._take(replace(record, captured=replace(record.captured, settable=settable)), persist=True)
+        self._names.append((final if fixed else arriving, final))
+        # Another process, with another journal, may have done the same at the same time: then both give way.
+        if len(self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: self._names[-1][0]})) > 1:
+            raise ExistsError(
+                f"another process imported the same key into token {self.token.label!r}",
+                hint="neither keeps it; receive the bundle again",
+            )
+
+    def publish(self) -> None:
+        """Set each key's own CKA_ID."""
+        if self.token is not None:
+            for arriving, final in self._names:
+                finish_in_token(self.token, arriving, final)
+
+    def withdraw(self) -> None:
+        """Remove the token objects that this import made, known by the handles that the token returned for them."""
+        for key in self.keys:
+            if isinstance(key, TokenKey):
+                with Ours(key.object.token) as ours:
+                    ours.remove(ours.take(key.object))
+        self.keys.clear()
+
+
+def arriving_id(blob: bytes) -> bytes:
+    """Return the CKA_ID, 16 bytes, under which a blob's key arrives: nobody else's key has it."""
+    return hashlib.sha256(b"hsmbridge arriving/1" + blob).digest()[:_ID_SIZE]
+
+
+def finish_in_token(token: Token, arriving: bytes, final: bytes) -> None:
+    """Give an arrived key its own CKA_ID; does nothing where it has it already."""
+    if arriving != final:
+        for key in _arrived(token, arriving):
+            key.set({CKA.ID: final})
+
+
+def remove_from_token(token: Token, arriving: bytes) -> None:
+    """Remove what arrived under this CKA_ID; that is known to be ours by that name alone.
+
+    Raises:
+        HsmbridgeError: the token does not let go of it.
+    """
+    with Ours(token) as ours:
+        for key in _arrived(token, arriving):
+            ours.remove(ours.take(key))
+
+
+def _arrived(token: Token, arriving: bytes) -> list[Object]:
+    return [
+        key
+        for cls in (CKO.SECRET_KEY, CKO.PRIVATE_KEY)
+        for key in token.find({CKA.CLASS: cls, CKA.TOKEN: True, CKA.ID: arriving})
+    ]
+
+
+def _carried_id(record: KeyRecord, blob: bytes) -> bytes:
+    carried = record.captured.settable.get(CKA.ID) if record.captured is not None else None
+    return carried if isinstance(carried, bytes) and carried else arriving_id(blob)

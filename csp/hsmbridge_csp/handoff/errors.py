@@ -1,0 +1,46 @@
+"""Typed errors of a handoff."""
+
+from __future__ import annotations
+
+from hsmbridge.errors import InputError, PolicyError
+from hsmbridge_csp.errors import NTE, CspError
+
+__all__ = ["AlreadyImportedError", "HandoffError", "InDoubtError", "RefusedError", "StatementError"]
+
+
+class HandoffError(CspError):
+    """A handoff did not come to its end; what the message says of the source is so."""
+
+
+class InDoubtError(HandoffError):
+    """Nobody can tell yet whether the keys were imported: the source stays frozen.
+
+    Attributes:
+        handoff: the id, for ``recover`` or ``settle``.
+    """
+
+    nte = NTE.BAD_KEY_STATE
+
+    def __init__(self, message: str, *, handoff: bytes) -> None:
+        number = handoff.hex()
+        super().__init__(
+            f"handoff {number} is in doubt: {message}; the source stays frozen",
+            hint="`hsmbridge handoff recover` settles it from evidence; a receipt file goes to `handoff commit`",
+        )
+        self.handoff = handoff
+
+
+class RefusedError(HandoffError):
+    """The recipient did not import and has promised never to: the source goes on."""
+
+
+class AlreadyImportedError(HandoffError, PolicyError):
+    """The same move was imported before, or is being imported by another process."""
+
+    nte = NTE.EXISTS
+
+
+class StatementError(HandoffError, InputError):
+    """A receipt or tombstone is malformed, forged, or about something else; nothing was destroyed for it."""
+
+    nte = NTE.BAD_SIGNATURE

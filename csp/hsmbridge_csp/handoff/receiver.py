@@ -1,0 +1,233 @@
+"""The receiver's side: take everything, verify everything, claim it durably, import it, promise it.
+
+For each handoff this side signs a receipt or a tombstone, never both: which of the two is decided by one
+compare-and-set in the journal, and whoever loses it undoes what he did.
+
+Source: docs/handoff.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hsmbridge.errors import HsmbridgeError
+from hsmbridge_csp.channel.errors import ChannelError
+from hsmbridge_csp.errors import NTE, BlobError
+from hsmbridge_csp.handoff.answering import answer
+from hsmbridge_csp.handoff.arriving import check_whole, open_from_channel, open_sealed
+from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError
+from hsmbridge_csp.handoff.messages import Message, Offer, Query, unpack_blobs
+from hsmbridge_csp.handoff.proof import prove_all
+from hsmbridge_csp.handoff.statement import Kind
+from hsmbridge_csp.journal import Entry, KeyEntry, Owner, Phase, Role
+
+if TYPE_CHECKING:
+    from hsmbridge_csp.channel import Channel
+    from hsmbridge_csp.handoff.arriving import Arrival
+    from hsmbridge_csp.handoff.destination import Destination
+    from hsmbridge_csp.handoff.parties import Party
+    from hsmbridge_csp.keys import Key
+
+__all__ = ["Received", "Receiver"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """Keys that have arrived; they are this side's from now on.
+
+    Attributes:
+        handoff: its id.
+        keys: in order, each in exactly the state in which it left.
+        statement: the signed receipt.
+    """
+
+    handoff: bytes
+    keys: tuple[Key, ...]
+    statement: bytes
+
+
+class Receiver:
+    """Takes keys over.
+
+    Args:
+        party: who we are.
+    """
+
+    def __init__(self, party: Party) -> None:
+        self._party = party
+        self._journal = party.journal
+
+    def serve(self, channel: Channel, destination: Destination) -> Received | None:
+        """Do what the peer comes for: a handoff, or the question what became of an earlier one.
+
+        Args:
+            channel: to the sender.
+            destination: where keys arrive.
+
+        Returns: what has arrived; None where it was a question.
+
+        Raises:
+            AlreadyImportedError: this handoff was decided before; the sender has been told.
+            HsmbridgeError: nothing was imported, and the sender has a tombstone.
+            InDoubtError: something of the import may be left; the sender gets no answer until ``recover``.
+        """
+        frame = channel.receive()
+        if frame.type == Message.QUERY:
+            answer(self, self._journal, channel, Query.decode(frame.payload))
+            return None
+        if frame.type != Message.OFFER:
+            raise BlobError("the peer offers nothing", nte=NTE.BAD_TYPE, hint="the sender begins with an offer")
+        offer = Offer.decode(frame.payload)
+        entry = self.offered(offer, channel.peer.fingerprint)
+        if entry.phase is not Phase.OFFERED or entry.owner != Owner.current():
+            return self._again(channel, entry)
+        try:
+            blobs = self._collect(channel, offer)
+            arrivals = self._open(channel, entry, blobs, destination)
+        except ChannelError:
+            self.refuse(entry, "the channel broke before all blobs had come")
+            raise
+        except HsmbridgeError as error:
+            self._send_quietly(channel, self.refuse(entry, type(error).__name__))
+            raise
+        try:
+            received = self.take_over(entry, arrivals, destination)
+        except (InDoubtError, AlreadyImportedError):
+            raise
+        except Exception:  # whatever it was: what was refused durably is told
+            known = self._journal.entry(Role.RECEIVER, entry.handoff)
+            if known is not None:
+                self._send_quietly(channel, known.statement)
+            raise
+        self._send_quietly(channel, received.statement)
+        return received
+
+    def offered(self, offer: Offer, peer: bytes, bundle: str = "") -> Entry:
+        """Write down that a handoff is offered.
+
+        Returns: its entry; an earlier one where there is one.
+
+        Raises:
+            BlobError: the id was used by another sender.
+        """
+        entry = Entry(
+            handoff=offer.handoff,
+            role=Role.RECEIVER,
+            phase=Phase.OFFERED,
+            peer=peer,
+            nonce=offer.nonce,
+            count=offer.count,
+            digest=offer.digest,
+            proof=b"",
+            bundle=bundle,
+            owner=Owner.current(),
+            created=int(time.time()),
+            statement=b"",
+            remark="",
+        )
+        if self._journal.begin(entry):
+            return entry
+        known = self._journal.entry(Role.RECEIVER, offer.handoff)
+        if known is None or known.peer != peer:
+            raise BlobError("the handoff's id belongs to another sender", nte=NTE.BAD_DATA, hint="begin a new handoff")
+        return known
+
+    def take_over(self, entry: Entry, arrivals: list[Arrival], destination: Destination) -> Received:
+        """Claim, import, promise, publish.
+
+        Args:
+            entry: offered.
+            arrivals: authentic, in order.
+            destination: empty.
+
+        Raises:
+            AlreadyImportedError: a blob was claimed before, by this handoff or another one.
+            InDoubtError: something of the import may be left.
+            HsmbridgeError: nothing was imported; the journal has the tombstone.
+        """
+        try:
+            places = [destination.place(record, blob) for blob, record in arrivals]
+        except HsmbridgeError as error:
+            self.refuse(entry, type(error).__name__)
+            raise
+        keys = [
+            KeyEntry(position=position, blob=blob, place=place, residency="", evidence="")
+            for position, ((blob, _), place) in enumerate(zip(arrivals, places, strict=True))
+        ]
+        if not self._journal.claim(entry.handoff, keys, entry.digest):
+            raise AlreadyImportedError(
+                f"handoff {entry.handoff.hex()} was imported before, or is being imported by another process",
+                hint="a move imports once: see `hsmbridge handoff ls`",
+            )
+        try:
+            for blob, record in arrivals:
+                destination.make(record, blob)
+            about = entry.handoff + entry.digest + entry.nonce
+            proof = prove_all(destination.keys, about)
+            statement = self._party.state(entry, Kind.RECEIPT, persisted=destination.persistent, proof=proof)
+        except BaseException as error:
+            self._undo(entry, destination, error)
+            raise
+        if not self._journal.advance(Role.RECEIVER, entry.handoff, Phase.CLAIMED, Phase.IMPORTED, statement=statement):
+            destination.withdraw()
+            raise AlreadyImportedError(
+                f"handoff {entry.handoff.hex()} was settled by another process meanwhile",
+                hint="what was imported here was removed again; see `hsmbridge handoff ls`",
+            )
+        destination.publish()
+        self._journal.advance(Role.RECEIVER, entry.handoff, Phase.IMPORTED, Phase.DONE)
+        return Received(handoff=entry.handoff, keys=tuple(destination.keys), statement=statement)
+
+    def refuse(self, entry: Entry, remark: str) -> bytes:
+        """Promise never to import a handoff of which nothing was imported; durable before it is returned.
+
+        Returns: the tombstone, or whatever was decided before; empty where nothing is decided.
+        """
+        statement = self._party.state(entry, Kind.TOMBSTONE)
+        phases = (Phase.OFFERED, Phase.CLAIMED)
+        if self._journal.advance(
+            Role.RECEIVER, entry.handoff, phases, Phase.REFUSED, statement=statement, remark=remark
+        ):
+            return statement
+        known = self._journal.entry(Role.RECEIVER, entry.handoff)
+        return known.statement if known is not None else b""
+
+    def _again(self, channel: Channel, entry: Entry) -> Received | None:
+        self._send_quietly(channel, entry.statement)
+        raise AlreadyImportedError(
+            f"handoff {entry.handoff.hex()} is {entry.phase} here already",
+            hint="a move imports once: see `hsmbridge handoff ls`",
+        )
+
+    def _collect(self, channel: Channel, offer: Offer) -> list[bytes]:
+        blobs: list[bytes] = []
+        while len(blobs) < offer.count:
+            frame = channel.receive()
+            if frame.type != Message.BLOBS:
+                raise BlobError("the sender broke off", nte=NTE.BAD_DATA, hint="nothing was imported")
+            blobs += unpack_blobs(frame.payload)
+        check_whole(offer.handoff, blobs, offer.count, offer.digest)
+        return blobs
+
+    def _open(self, channel: Channel, entry: Entry, blobs: list[bytes], destination: Destination) -> list[Arrival]:
+        if destination.opener is None:
+            return open_from_channel(channel, self._party, entry.handoff, blobs)
+        return open_sealed(self._party, channel.peer.fingerprint, destination.opener, destination.token, blobs)
+
+    def _undo(self, entry: Entry, destination: Destination, error: BaseException) -> None:
+        """Remove what was made and promise never to import; where something may be left, promise nothing."""
+        try:
+            destination.withdraw()
+        except HsmbridgeError as failure:
+            text = f"{error}; and not everything could be removed: {failure}"
+            raise InDoubtError(text, handoff=entry.handoff) from error
+        self.refuse(entry, type(error).__name__)
+
+    def _send_quietly(self, channel: Channel, statement: bytes) -> None:
+        """Send a statement that is durable: a sender that does not get it asks again."""
+        if statement:
+            with contextlib.suppress(ChannelError):
+                channel.send(Message.STATEMENT, statement)
