@@ -10,7 +10,7 @@ import click
 from hsmbridge_csp.channel import Side, connect
 from hsmbridge_csp.handoff.offline import send_bundle
 from hsmbridge_csp.handoff.sender import Sender
-from hsmbridge_csp.handoff.source import FileSource, LiveSource
+from hsmbridge_csp.handoff.source import FileSource, LiveSource, file_digest
 from hsmbridge_csp.journal import Role
 from hsmbridge_csp.token_key import TokenKey
 
@@ -119,13 +119,14 @@ class Dispatch:
 def _source(name: KeyName, token: Token | None, key_type: str | None) -> FileSource | LiveSource:
     if name.path is None:
         return LiveSource(TokenKey(name.find(the_token(token), UNWRAPPING_KEY)))
+    digest = file_digest(Path(name.path)) if Path(name.path).is_file() else None
     key = load_software_key(name.path, key_type)
     if Path(name.path).stat().st_nlink > 1:
         raise PolicyError(
             f"{name.path} has another name in the file system, under which its key would not be frozen",
             hint="remove the other name: `find -samefile` shows it",
         )
-    return FileSource(Path(name.path), key)
+    return FileSource(Path(name.path), key, digest)
 
 
 def _fate(key: str, fate: Disposition | None) -> dict[str, object]:

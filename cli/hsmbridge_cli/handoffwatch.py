@@ -20,6 +20,7 @@ from hsmbridge_cli.files import STANDARD_STREAM
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
     from typing import Any
 
     from hsmbridge_csp.disposition import Disposition
@@ -200,3 +201,7 @@ class WatchedSource:
         found = self._inner.destroy(handoff)
         self._watch.key(str(found.outcome), handoff, self.place, evidence=list(found.evidence))
         return found
+
+    def remains(self, handoff: bytes) -> Path | None:
+        """Return the file that a fresh process must not find afterwards."""
+        return self._inner.remains(handoff)

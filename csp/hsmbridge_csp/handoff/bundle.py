@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from hsmbridge_csp.identity import Identity, VerifyingKey
 
-__all__ = ["BundleHeader", "read_blobs", "verify_bundle", "write_bundle"]
+__all__ = ["BundleHeader", "read_blobs", "unfinished_name", "verify_bundle", "write_bundle"]
 
 _CONTEXT = b"hsmbridge bundle/1"
 _VERSION = 1
@@ -100,6 +100,11 @@ class BundleHeader:
             } if not unknown and (len(handoff), len(nonce)) == (16, 32) and 0 < count <= MAX_KEYS:
                 return cls(handoff=handoff, nonce=nonce, sender=sender, peer=peer, recipient=recipient, count=count)
         raise _bad("its header is malformed")
+
+
+def unfinished_name(path: Path, handoff: bytes) -> Path:
+    """Return the name of a bundle that the journal does not know of yet."""
+    return path.with_name(f"{path.name}.unfinished-{handoff.hex()}")
 
 
 def write_bundle(path: Path, header: BundleHeader, blobs: Iterable[bytes], identity: Identity) -> None:

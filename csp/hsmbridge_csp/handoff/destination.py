@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.codes import CKA, CKO
 from hsmbridge.destruction import Ours
 from hsmbridge.errors import ExistsError, HsmbridgeError
+from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import Transfer
 from hsmbridge_csp.token_key import TokenKey
@@ -107,19 +108,26 @@ class InToken(Destination):
     def __init__(self, token: Token, opener: Opener) -> None:
         super().__init__(token, opener)
         self._names: list[tuple[bytes, bytes]] = []
+        self._made: list[Object] = []
+        self._tried: list[bytes] = []
 
     def place(self, record: KeyRecord, blob: bytes) -> str:
         """``token:LABEL:`` and the CKA_ID that the key shall have."""
+        if record.transfer is Transfer.REFERENCE:
+            return "reference"
         if record.transfer is not Transfer.WRAPPED or record.captured is None or self.token is None:
-            raise HsmbridgeError(
+            raise KeyStateError(
                 "a software key does not become a token object", hint="keep it in a file, or in the receiving process"
             )
         return f"{TOKEN}{self.token.label}:{_carried_id(record, blob).hex()}"
 
     def make(self, record: KeyRecord, blob: bytes) -> None:
         """Unwrap one key as a token object under its arriving CKA_ID."""
+        if record.transfer is Transfer.REFERENCE:
+            self._take(record, persist=False)
+            return
         if record.captured is None or self.token is None:
-            raise HsmbridgeError("no token key", hint="keep it in a file, or in the receiving process")
+            raise KeyStateError("no token key", hint="keep it in a file, or in the receiving process")
         final, arriving = _carried_id(record, blob), arriving_id(blob)
         for taken in {final, arriving}:
             if self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: taken}):
@@ -130,8 +138,11 @@ class InToken(Destination):
         # A key that may not be modified gets its own name at once; the journal alone knows it then.
         fixed = record.captured.settable.get(CKA.MODIFIABLE) is False
         settable = {**record.captured.settable, CKA.ID: final if fixed else arriving}
-        self._take(replace(record, captured=replace(record.captured, settable=settable)), persist=True)
+        self._tried.append(arriving)
+        key = self._take(replace(record, captured=replace(record.captured, settable=settable)), persist=True)
         self._names.append((final if fixed else arriving, final))
+        if isinstance(key, TokenKey):
+            self._made.append(key.object)
         # Another process, with another journal, may have done the same at the same time: then both give way.
         if len(self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: self._names[-1][0]})) > 1:
             raise ExistsError(
@@ -146,12 +157,18 @@ class InToken(Destination):
                 finish_in_token(self.token, arriving, final)
 
     def withdraw(self) -> None:
-        """Remove the token objects that this import made, known by the handles that the token returned for them."""
-        for key in self.keys:
-            if isinstance(key, TokenKey):
-                with Ours(key.object.token) as ours:
-                    ours.remove(ours.take(key.object))
+        """Remove the token objects that this import made, known by the handles that the token returned for them.
+
+        Raises:
+            HsmbridgeError: one is left, or a call that failed has left one all the same: `recover` sees to it.
+        """
+        while self._made:
+            made = self._made.pop()
+            with Ours(made.token) as ours:
+                ours.remove(ours.take(made))
         self.keys.clear()
+        if self.token is not None and any(_arrived(self.token, arriving) for arriving in self._tried):
+            raise HsmbridgeError("a key is left under its arriving name", hint="run `hsmbridge handoff recover`")
 
 
 def arriving_id(blob: bytes) -> bytes:
@@ -186,5 +203,7 @@ def _arrived(token: Token, arriving: bytes) -> list[Object]:
 
 
 def _carried_id(record: KeyRecord, blob: bytes) -> bytes:
+    """Return the CKA_ID that a key has in the end; one that came without gets one of its blob's, for later replays."""
     carried = record.captured.settable.get(CKA.ID) if record.captured is not None else None
-    return carried if isinstance(carried, bytes) and carried else arriving_id(blob)
+    own = hashlib.sha256(b"hsmbridge arrived/1" + blob).digest()[:_ID_SIZE]
+    return carried if isinstance(carried, bytes) and carried else own

@@ -9,7 +9,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hsmbridge.errors import ExistsError, HsmbridgeError
+from hsmbridge.errors import ExistsError
+from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.handoff.destination import Destination
 from hsmbridge_csp.handoff.durable import erase, give_name, sync_directory
 from hsmbridge_csp.handoff.source import FILE
@@ -55,7 +56,7 @@ class InFiles(Destination):
         if record.transfer is Transfer.REFERENCE:
             return "reference"
         if record.transfer is not Transfer.VALUE:
-            raise HsmbridgeError("a token key does not go into a file", hint="keep it in the token: --persist")
+            raise KeyStateError("a token key does not go into a file", hint="keep it in the token: --persist")
         path = Path(os.path.realpath(self._path_for(len(self._files), record)))
         if path in self._files.values() or os.path.lexists(path):
             raise ExistsError(f"{path} is there already", hint="name another file: nothing is replaced by a handoff")

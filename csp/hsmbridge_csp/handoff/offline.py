@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from hsmbridge.errors import ExistsError, KekError
 from hsmbridge_csp.handoff.arriving import check_whole, open_sealed
-from hsmbridge_csp.handoff.bundle import BundleHeader, read_blobs, verify_bundle, write_bundle
+from hsmbridge_csp.handoff.bundle import BundleHeader, read_blobs, unfinished_name, verify_bundle, write_bundle
 from hsmbridge_csp.handoff.durable import give_name
 from hsmbridge_csp.handoff.errors import AlreadyImportedError
 from hsmbridge_csp.handoff.exporting import Export, sealed_for_recipient
@@ -55,13 +55,14 @@ def send_bundle(  # noqa: PLR0913, PLR0917 - who, what, for whom, where
     Returns: what ``settle`` takes, together with the receipt.
 
     Raises:
+        InDoubtError: the bundle may be out, and the keys stay frozen: `recover` gives it its name.
         HsmbridgeError: the keys go on here, and no bundle is left.
     """
     path = path.absolute()
     if path.exists():
         raise ExistsError(f"{path} is there already", hint="name a new file")
     pending = sender.prepare_bundle(sources, peer, str(path))
-    unfinished = path.with_name(f"{path.name}.unfinished-{pending.entry.handoff.hex()}")
+    unfinished = unfinished_name(path, pending.entry.handoff)
     entry = pending.entry
     header = BundleHeader(
         handoff=entry.handoff,
@@ -76,10 +77,11 @@ def send_bundle(  # noqa: PLR0913, PLR0917 - who, what, for whom, where
             sealed = sealed_for_recipient(export, pending, recipient, party.identity, token)
             write_bundle(unfinished, header, export.blobs(), party.identity)
             pending = sender.sealed(pending, sealed)
-            give_name(unfinished, path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+    with sender.doubting(entry.handoff):  # from here on somebody may have the bundle
+        give_name(unfinished, path)
     return pending
 
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from hsmbridge_csp.handoff.errors import StatementError
 from hsmbridge_csp.handoff.statement import Kind, Statement, read_statement, sign_statement
-from hsmbridge_csp.trust import TrustStore
+from hsmbridge_csp.trust import TrustStore, UnknownSenderError
 
 if TYPE_CHECKING:
     from hsmbridge_csp.identity import Identity, VerifyingKey
@@ -39,7 +38,7 @@ class Party:
         """Return the public key of an identity that is pinned, in whichever role, or one's own.
 
         Raises:
-            StatementError: nobody vouches for it.
+            UnknownSenderError: nobody vouches for it.
         """
         if fingerprint == self.identity.fingerprint:
             return self.identity.public_key
@@ -48,7 +47,7 @@ class Party:
                 pin.key, (ed25519.Ed25519PublicKey, ec.EllipticCurvePublicKey)
             ):
                 return pin.key
-        raise StatementError(
+        raise UnknownSenderError(
             f"nobody vouches here for {fingerprint.hex()}",
             hint="pin the other side's identity: `hsmbridge identity trust --name NAME FILE`",
         )

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import HsmbridgeError, NotFoundError
+from hsmbridge_csp.handoff.bundle import unfinished_name
 from hsmbridge_csp.handoff.destination import TOKEN, arriving_id, finish_in_token, remove_from_token
+from hsmbridge_csp.handoff.durable import give_name
 from hsmbridge_csp.handoff.files import finish_in_file, remove_from_file
 from hsmbridge_csp.handoff.receiver import Receiver
-from hsmbridge_csp.handoff.source import FILE, destroy_file, thaw_file
+from hsmbridge_csp.handoff.source import FILE, destroy_file, frozen_name, look_gone, thaw_file
 from hsmbridge_csp.handoff.statement import Kind
 from hsmbridge_csp.journal import Entry, KeyEntry, Phase, Role
 
@@ -95,34 +97,46 @@ class Recovery:
 
     def _sender(self, entry: Entry) -> str:
         if entry.phase is Phase.INTENT:
+            if entry.bundle:
+                unfinished_name(Path(entry.bundle), entry.handoff).unlink(missing_ok=True)
             self._thaw(entry)
             self._journal.advance(Role.SENDER, entry.handoff, Phase.INTENT, Phase.THAWED, remark=self._lost(entry))
             return f"nothing had left: {self._lost(entry) or 'the keys go on at the source'}"
         if entry.phase is Phase.SENT:
-            # Sender and recipient may be processes of one user: then the recipient's word is in this very journal.
-            twin = self._journal.entry(Role.RECEIVER, entry.handoff)
-            if twin is not None and twin.statement:
-                return self.apply(twin.statement, entry).text
-            if not self._files(entry):
-                remark = f"{DIED}: the source is gone, whether the recipient imported is for the recipient to say"
-                self._journal.advance(Role.SENDER, entry.handoff, Phase.SENT, Phase.DONE, remark=remark)
-                return remark
-            return "in doubt: ask the recipient (--socket), or commit its receipt; the keys stay frozen"
+            return self._in_doubt(entry)
         if entry.phase is Phase.COMMITTED:
             return self._finish(entry)
         return str(entry.phase)
 
+    def _in_doubt(self, entry: Entry) -> str:
+        """Look for the recipient's word; without it the sources stay frozen."""
+        # Sender and recipient may be processes of one user: then the recipient's word is in this very journal.
+        twin = self._journal.entry(Role.RECEIVER, entry.handoff)
+        if twin is not None and twin.statement:
+            return self.apply(twin.statement, entry).text
+        if entry.bundle:
+            give_name(unfinished_name(Path(entry.bundle), entry.handoff), Path(entry.bundle))
+            return f"in doubt: the receipt for {entry.bundle} is not here yet; the keys stay frozen"
+        if not self._files(entry):
+            remark = f"{DIED}: the source is gone, whether the recipient imported is for the recipient to say"
+            self._journal.advance(Role.SENDER, entry.handoff, Phase.SENT, Phase.DONE, remark=remark)
+            return remark
+        return "in doubt: ask the recipient (--socket), or commit its receipt; the keys stay frozen"
+
     def _finish(self, entry: Entry) -> str:
         """Destroy what a receipt allows to be destroyed."""
-        outcomes = []
+        outcomes: list[str] = []
+        gone: list[Path] = []
         for key in self._journal.keys(Role.SENDER, entry.handoff):
             if key.place.startswith(FILE):
+                gone.append(frozen_name(Path(key.place.removeprefix(FILE)), entry.handoff))
                 done = destroy_file(Path(key.place.removeprefix(FILE)), entry.handoff)
                 outcomes.append(f"{done.outcome}: {'; '.join(done.evidence)}")
             elif key.residency == "hardware":
                 outcomes.append(f"retained: {key.evidence}")
             else:
                 outcomes.append(DIED)
+        look_gone(gone)
         self._journal.advance(Role.SENDER, entry.handoff, Phase.COMMITTED, Phase.DONE, dispositions=outcomes)
         return "; ".join(outcomes)
 

@@ -18,6 +18,7 @@ from hsmbridge.errors import HsmbridgeError, UsageError
 from hsmbridge_csp.handoff.errors import HandoffError, InDoubtError, RefusedError
 from hsmbridge_csp.handoff.exporting import Export, sealed_for_channel, sealed_for_recipient
 from hsmbridge_csp.handoff.messages import Message, Offer, Query
+from hsmbridge_csp.handoff.source import look_gone
 from hsmbridge_csp.handoff.statement import Kind
 from hsmbridge_csp.journal import Entry, KeyEntry, Owner, Phase, Role
 from hsmbridge_csp.permissions import Permission
@@ -105,7 +106,7 @@ class Sender:
             offer = Offer(handoff=entry.handoff, nonce=entry.nonce, count=entry.count, digest=entry.digest)
             channel.send(Message.OFFER, offer.encode())
             export.left = True
-            with self._doubting(entry.handoff):
+            with self.doubting(entry.handoff):
                 for payload in export.batches():
                     channel.send(Message.BLOBS, payload)
                 answer = self._await(channel, entry.handoff)
@@ -118,7 +119,7 @@ class Sender:
             RefusedError, InDoubtError: as for :meth:`send`.
         """
         entry = pending.entry
-        with self._doubting(entry.handoff):
+        with self.doubting(entry.handoff):
             channel.send(Message.QUERY, Query(handoff=entry.handoff, nonce=entry.nonce).encode())
             answer = self._await(channel, entry.handoff)
         return self.settle(pending, answer)
@@ -134,15 +135,16 @@ class Sender:
         entry = pending.entry
         said = self._party.read_answer(entry, statement)
         if said.kind is Kind.TOMBSTONE:
-            self._advance(entry, Phase.SENT, Phase.THAWED, remark="the recipient refused", statement=statement)
-            for source in pending.sources:
+            for source in pending.sources:  # first: who finds THAWED in the journal has nothing left to do
                 source.thaw(entry.handoff)
+            self._advance(entry, Phase.SENT, Phase.THAWED, remark="the recipient refused", statement=statement)
             raise RefusedError(
                 f"the recipient did not import handoff {entry.handoff.hex()}, and never will",
                 hint="the keys go on here; see what the recipient reported, then hand them over anew",
             )
         self._advance(entry, Phase.SENT, Phase.COMMITTED, statement=statement)
         dispositions = tuple(source.destroy(entry.handoff) for source in pending.sources)
+        look_gone([path for source in pending.sources if (path := source.remains(entry.handoff)) is not None])
         outcomes = [f"{found.outcome}: {'; '.join(found.evidence)}" for found in dispositions]
         self._advance(entry, Phase.COMMITTED, Phase.DONE, dispositions=outcomes)
         return Moved(handoff=entry.handoff, dispositions=dispositions, persisted=said.persisted)
@@ -225,7 +227,7 @@ class Sender:
             raise
 
     @contextmanager
-    def _doubting(self, handoff: bytes) -> Iterator[None]:
+    def doubting(self, handoff: bytes) -> Iterator[None]:
         """Once a sealed byte has left, a failure leaves the handoff in doubt, whatever it was."""
         try:
             yield

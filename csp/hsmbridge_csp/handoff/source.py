@@ -5,6 +5,8 @@ Source: docs/residency.md; docs/handoff.md.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import subprocess
 import sys
@@ -14,23 +16,41 @@ from typing import TYPE_CHECKING, Protocol
 from hsmbridge.errors import NotFoundError
 from hsmbridge.residency import Residency
 from hsmbridge_csp.disposition import Disposition, Outcome
+from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.handoff.durable import erase, give_name, sync_directory
 from hsmbridge_csp.token_key import TokenKey
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hsmbridge_csp.keys import Key, SoftwareKey
 
-__all__ = ["FileSource", "LiveSource", "Source", "destroy_file", "frozen_name", "thaw_file"]
+__all__ = [
+    "FILE",
+    "FileSource",
+    "LiveSource",
+    "Source",
+    "destroy_file",
+    "file_digest",
+    "frozen_name",
+    "look_gone",
+    "thaw_file",
+]
 
 FILE = "file:"
 _LOOK = "import os, sys; sys.exit(any(os.path.lexists(path) for path in sys.argv[1:]))"
 _LOOK_SECONDS = 30
+_LOOK_AT_ONCE = 500
+"""Names that surely fit into one command line."""
 
 
 class Source(Protocol):
     """A key that is to move."""
 
-    key: Key
+    @property
+    def key(self) -> Key:
+        """The key."""
+        ...
 
     @property
     def place(self) -> str:
@@ -47,6 +67,10 @@ class Source(Protocol):
 
     def destroy(self, handoff: bytes) -> Disposition:
         """Destroy it if it lives in software, once, and see that it is gone; retain it otherwise."""
+        ...
+
+    def remains(self, handoff: bytes) -> Path | None:
+        """Return the file that a fresh process must not find afterwards, None where there never was one."""
         ...
 
 
@@ -80,6 +104,10 @@ class LiveSource:
         """Destroy or retain it (:meth:`hsmbridge_csp.keys.Key.dispose`); another session looks whether it is gone."""
         return self.key.dispose()
 
+    def remains(self, handoff: bytes) -> Path | None:  # noqa: ARG002 - as above
+        """No file."""
+        return None
+
 
 class FileSource:
     """A software key at rest. While it is frozen its file has another name, so that nobody uses it by mistake.
@@ -87,11 +115,14 @@ class FileSource:
     Args:
         path: of the file.
         key: what was read from it.
+        digest: :func:`file_digest` from before it was read, so that no other file is taken for it; by default that of
+            now.
     """
 
-    def __init__(self, path: Path, key: SoftwareKey) -> None:
+    def __init__(self, path: Path, key: SoftwareKey, digest: bytes | None = None) -> None:
         self.path = Path(os.path.realpath(path))
         self.key = key
+        self._digest = file_digest(self.path) if digest is None else digest
 
     @property
     def place(self) -> str:
@@ -99,9 +130,16 @@ class FileSource:
         return f"{FILE}{self.path}"
 
     def freeze(self, handoff: bytes) -> None:
-        """Give the file its frozen name, durably."""
-        self.path.rename(frozen_name(self.path, handoff))
+        """Give the file its frozen name, durably, and see that it is the file that the key was read from.
+
+        Raises:
+            KeyStateError: it was replaced since.
+        """
+        frozen = frozen_name(self.path, handoff)
+        self.path.rename(frozen)
         sync_directory(self.path)
+        if not hmac.compare_digest(file_digest(frozen), self._digest):
+            raise KeyStateError(f"{self.path} was changed since it was read", hint="nothing was sent; try it again")
         self.key.freeze()
 
     def thaw(self, handoff: bytes) -> None:
@@ -110,9 +148,13 @@ class FileSource:
         self.key.thaw()
 
     def destroy(self, handoff: bytes) -> Disposition:
-        """Overwrite and remove the file, and the key in memory; a fresh process looks whether it is gone."""
+        """Overwrite and remove the file, and the key in memory."""
         self.key.dispose()
         return destroy_file(self.path, handoff)
+
+    def remains(self, handoff: bytes) -> Path | None:
+        """Return the frozen file."""
+        return frozen_name(self.path, handoff)
 
 
 def frozen_name(path: Path, handoff: bytes) -> Path:
@@ -130,20 +172,31 @@ def thaw_file(path: Path, handoff: bytes) -> None:
 
 
 def destroy_file(path: Path, handoff: bytes) -> Disposition:
-    """Overwrite and unlink a frozen key's file.
+    """Overwrite and unlink a frozen key's file; does nothing to the file where that was done before."""
+    erase(frozen_name(path, handoff))
+    return Disposition(
+        outcome=Outcome.DESTROYED, residency=Residency.SOFTWARE, evidence=(f"{path} overwritten and removed",)
+    )
+
+
+def look_gone(paths: Sequence[Path]) -> None:
+    """Have a fresh process look whether files are gone.
 
     Raises:
-        NotFoundError: a fresh process still sees the file.
+        NotFoundError: one is still there.
     """
-    frozen = frozen_name(path, handoff)
-    erase(frozen)
-    looked = subprocess.run(  # noqa: S603 - this interpreter, one line of ours
-        [sys.executable, "-I", "-S", "-c", _LOOK, str(frozen)], check=False, timeout=_LOOK_SECONDS
-    )
-    if looked.returncode:
-        raise NotFoundError(f"{frozen} is still there", hint="remove it by hand: the key has moved")
-    return Disposition(
-        outcome=Outcome.DESTROYED,
-        residency=Residency.SOFTWARE,
-        evidence=(f"{path} overwritten and removed", "absent in a fresh process"),
-    )
+    for start in range(0, len(paths), _LOOK_AT_ONCE):
+        looked = subprocess.run(  # noqa: S603 - this interpreter, one line of ours
+            [sys.executable, "-I", "-S", "-c", _LOOK, *map(str, paths[start : start + _LOOK_AT_ONCE])],
+            check=False,
+            timeout=_LOOK_SECONDS,
+        )
+        if looked.returncode:
+            raise NotFoundError(
+                "a fresh process still finds the file of a key that has moved", hint="`hsmbridge handoff recover`"
+            )
+
+
+def file_digest(path: Path) -> bytes:
+    """Return SHA-256 of a file's bytes."""
+    return hashlib.sha256(path.read_bytes()).digest()
