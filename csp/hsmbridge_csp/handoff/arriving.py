@@ -38,13 +38,13 @@ Arrival = tuple[bytes, "KeyRecord"]
 _HINT = "nothing was imported; have the sender hand the keys over again"
 
 
-def check_whole(handoff: bytes, blobs: Iterable[bytes], count: int, digest: bytes) -> None:
+def check_whole(handoff: bytes, blobs: Iterable[bytes], count: int, digest: bytes, attachment: bytes = b"") -> None:
     """Compare what came with what was announced, before anything is opened.
 
     Raises:
         BlobError: a blob is missing, added, changed or in another place.
     """
-    running = RunningDigest(handoff)
+    running = RunningDigest(handoff, attachment)
     for blob in blobs:
         running.add(blob)
     if running.count != count or not hmac.compare_digest(running.digest(), digest):

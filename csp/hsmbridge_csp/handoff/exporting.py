@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from hsmbridge.token import Token
     from hsmbridge_csp.channel import Channel
-    from hsmbridge_csp.handoff.sender import Pending
+    from hsmbridge_csp.handoff.ends import Pending
     from hsmbridge_csp.handoff.source import Source
     from hsmbridge_csp.identity import Identity
     from hsmbridge_csp.recipients import Sealer
@@ -47,16 +47,13 @@ class Export:
 
     Args:
         handoff: its id.
-
-    Attributes:
-        left: whether a sealed byte may have left this process.
+        attachment: what goes along with the keys.
     """
 
-    def __init__(self, handoff: bytes) -> None:
+    def __init__(self, handoff: bytes, attachment: bytes = b"") -> None:
         self._spool = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115 - closed by __exit__
-        self._digest = RunningDigest(handoff)
+        self._digest = RunningDigest(handoff, attachment)
         self.ids: list[bytes] = []
-        self.left = False
 
     def add(self, blob_id: bytes, blob: bytes) -> None:
         """Keep one more blob."""

@@ -8,18 +8,20 @@ Source: docs/handoff.md, "Over a channel"; docs/channel.md (frames).
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from hsmbridge_csp import cbor
 from hsmbridge_csp.errors import NTE, BlobError
 
-__all__ = ["BATCH", "Message", "Offer", "Query", "pack_blobs", "unpack_blobs"]
+__all__ = ["BATCH", "MAX_ATTACHMENT", "Message", "Offer", "Query", "pack_blobs", "unpack_blobs"]
 
 BATCH = 1 << 18
 """Bytes of blobs in one frame at most, unless a single blob is longer."""
 
 MAX_KEYS = 1_000_000
+MAX_ATTACHMENT = 1 << 19
+"""Bytes that may go along with the keys of a handoff."""
 _VERSION = 1
 _LENGTH = struct.Struct(">I")
 _HINT = "both ends must run versions of hsmbridge that speak the same protocol"
@@ -41,16 +43,19 @@ class Offer:
 
     Attributes:
         handoff: 16 bytes; nonce: 32 bytes; count: of blobs; digest: running hash over all of them.
+        attachment: what goes along with the keys: a connection's unread bytes, say. File descriptors travel with the
+            offer's frame.
     """
 
     handoff: bytes
     nonce: bytes
     count: int
     digest: bytes
+    attachment: bytes = field(default=b"", repr=False)
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return cbor.encode([_VERSION, self.handoff, self.nonce, self.count, self.digest])
+        return cbor.encode([_VERSION, self.handoff, self.nonce, self.count, self.digest, self.attachment])
 
     @classmethod
     def decode(cls, payload: bytes) -> Offer:
@@ -60,9 +65,15 @@ class Offer:
             BlobError: not an offer.
         """
         match cbor.decode(payload):
-            case [1, bytes() as handoff, bytes() as nonce, int() as count, bytes() as digest]:
-                if (len(handoff), len(nonce), len(digest)) == (16, 32, 32) and 0 < count <= MAX_KEYS:
-                    return cls(handoff=handoff, nonce=nonce, count=count, digest=digest)
+            case [
+                1,
+                bytes() as handoff,
+                bytes() as nonce,
+                int() as count,
+                bytes() as digest,
+                bytes() as attachment,
+            ] if (len(handoff), len(nonce), len(digest)) == (16, 32, 32) and 0 < count <= MAX_KEYS:
+                return cls(handoff=handoff, nonce=nonce, count=count, digest=digest, attachment=attachment)
         raise BlobError("the sender's offer is malformed", nte=NTE.BAD_DATA, hint=_HINT)
 
 

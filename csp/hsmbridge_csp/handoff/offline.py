@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from hsmbridge.token import Token
     from hsmbridge_csp.handoff.destination import Destination
+    from hsmbridge_csp.handoff.ends import Pending
     from hsmbridge_csp.handoff.parties import Party
     from hsmbridge_csp.handoff.receiver import Received, Receiver
-    from hsmbridge_csp.handoff.sender import Pending, Sender
+    from hsmbridge_csp.handoff.sender import Sender
     from hsmbridge_csp.handoff.source import Source
     from hsmbridge_csp.journal import Entry
     from hsmbridge_csp.recipients import Opener, Sealer

@@ -29,10 +29,15 @@ _UNREADABLE = b"\x00"
 
 
 class RunningDigest:
-    """One hash over the digests of all blobs, in their order: a blob that is changed, missing, added or moved shows."""
+    """One hash over the digests of all blobs, in their order: a blob that is changed, missing, added or moved shows.
 
-    def __init__(self, handoff: bytes) -> None:
-        self._hash = hashlib.sha256(b"hsmbridge blobs/1" + handoff)
+    Args:
+        handoff: its id.
+        attachment: what goes along with the keys.
+    """
+
+    def __init__(self, handoff: bytes, attachment: bytes = b"") -> None:
+        self._hash = hashlib.sha256(b"hsmbridge blobs/1" + handoff + hashlib.sha256(attachment).digest())
         self.count = 0
 
     def add(self, blob: bytes) -> None:

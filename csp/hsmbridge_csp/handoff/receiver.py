@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import HsmbridgeError
 from hsmbridge_csp.channel.errors import ChannelError
+from hsmbridge_csp.channel.passing import close_all
 from hsmbridge_csp.errors import NTE, BlobError
 from hsmbridge_csp.handoff.answering import answer
 from hsmbridge_csp.handoff.arriving import check_whole, open_from_channel, open_sealed
@@ -42,11 +43,15 @@ class Received:
         handoff: its id.
         keys: in order, each in exactly the state in which it left.
         statement: the signed receipt.
+        attachment: what went along.
+        fds: file descriptors that went along; the caller's to close.
     """
 
     handoff: bytes
     keys: tuple[Key, ...]
     statement: bytes
+    attachment: bytes = field(default=b"", repr=False)
+    fds: tuple[int, ...] = ()
 
 
 class Receiver:
@@ -80,7 +85,16 @@ class Receiver:
             return None
         if frame.type != Message.OFFER:
             raise BlobError("the peer offers nothing", nte=NTE.BAD_TYPE, hint="the sender begins with an offer")
-        offer = Offer.decode(frame.payload)
+        try:
+            offer = Offer.decode(frame.payload)
+            received = self._accept(channel, offer, destination)
+        except BaseException:
+            close_all(frame.fds)
+            raise
+        return replace(received, attachment=offer.attachment, fds=tuple(frame.fds))
+
+    def _accept(self, channel: Channel, offer: Offer, destination: Destination) -> Received:
+        """Take what is offered; the sender is told, whatever comes of it."""
         entry = self.offered(offer, channel.peer.fingerprint)
         if entry.phase is not Phase.OFFERED or entry.owner != Owner.current():
             return self._again(channel, entry)
@@ -195,7 +209,7 @@ class Receiver:
         known = self._journal.entry(Role.RECEIVER, entry.handoff)
         return known.statement if known is not None else b""
 
-    def _again(self, channel: Channel, entry: Entry) -> Received | None:
+    def _again(self, channel: Channel, entry: Entry) -> Received:
         self._send_quietly(channel, entry.statement)
         raise AlreadyImportedError(
             f"handoff {entry.handoff.hex()} is {entry.phase} here already",
@@ -209,7 +223,7 @@ class Receiver:
             if frame.type != Message.BLOBS:
                 raise BlobError("the sender broke off", nte=NTE.BAD_DATA, hint="nothing was imported")
             blobs += unpack_blobs(frame.payload)
-        check_whole(offer.handoff, blobs, offer.count, offer.digest)
+        check_whole(offer.handoff, blobs, offer.count, offer.digest, offer.attachment)
         return blobs
 
     def _open(self, channel: Channel, entry: Entry, blobs: list[bytes], destination: Destination) -> list[Arrival]:

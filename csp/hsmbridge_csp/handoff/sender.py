@@ -11,10 +11,11 @@ from __future__ import annotations
 import secrets
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import HsmbridgeError, UsageError
+from hsmbridge_csp.handoff.ends import Moved, Pending
 from hsmbridge_csp.handoff.errors import HandoffError, InDoubtError, RefusedError
 from hsmbridge_csp.handoff.exporting import Export, sealed_for_channel, sealed_for_recipient
 from hsmbridge_csp.handoff.messages import Message, Offer, Query
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from hsmbridge.token import Token
     from hsmbridge_csp.channel import Channel
-    from hsmbridge_csp.disposition import Disposition
     from hsmbridge_csp.handoff.parties import Party
     from hsmbridge_csp.handoff.source import Source
     from hsmbridge_csp.recipients import Sealer
@@ -37,34 +37,6 @@ __all__ = ["Moved", "Pending", "Sender"]
 
 HANDOFF_ID = 16
 NONCE = 32
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Moved:
-    """A handoff that came to its end.
-
-    Attributes:
-        handoff: its id.
-        dispositions: what became of each key at the source, in order.
-        persisted: whether the keys outlive the recipient's process.
-    """
-
-    handoff: bytes
-    dispositions: tuple[Disposition, ...]
-    persisted: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """A handoff whose keys have left, sealed, and whose end is not known yet.
-
-    Attributes:
-        entry: as it is in the journal.
-        sources: frozen.
-    """
-
-    entry: Entry
-    sources: tuple[Source, ...]
 
 
 class Sender:
@@ -80,13 +52,23 @@ class Sender:
         self._journal = party.journal
         self._token = token
 
-    def send(self, sources: Sequence[Source], channel: Channel, recipient: Sealer | None = None) -> Moved:
+    def send(
+        self,
+        sources: Sequence[Source],
+        channel: Channel,
+        recipient: Sealer | None = None,
+        *,
+        attachment: bytes = b"",
+        fds: Sequence[int] = (),
+    ) -> Moved:
         """Hand keys over to the live process at the other end of a channel, all or none.
 
         Args:
             sources: the keys; frozen from here on.
             channel: to the recipient.
             recipient: its key, for token keys that go by value; None seals for the channel alone.
+            attachment: what goes along, under the same running hash: at most 512 KiB.
+            fds: file descriptors whose duplicates go along; the caller closes its own.
 
         Returns: what became of the keys.
 
@@ -96,16 +78,21 @@ class Sender:
             HsmbridgeError: the handoff could not begin; the keys go on here.
         """
         pending = self._prepare(sources, channel.peer.fingerprint)
-        with self.thawing(pending), Export(pending.entry.handoff) as export:
+        with self.thawing(pending), Export(pending.entry.handoff, attachment) as export:
             if recipient is None:
                 sealed = sealed_for_channel(export, pending, channel, self._party.identity)
             else:
                 sealed = sealed_for_recipient(export, pending, recipient, self._party.identity, self._token)
             pending = self.sealed(pending, sealed)
             entry = pending.entry
-            offer = Offer(handoff=entry.handoff, nonce=entry.nonce, count=entry.count, digest=entry.digest)
-            channel.send(Message.OFFER, offer.encode())
-            export.left = True
+            offer = Offer(
+                handoff=entry.handoff,
+                nonce=entry.nonce,
+                count=entry.count,
+                digest=entry.digest,
+                attachment=attachment,
+            )
+            channel.send(Message.OFFER, offer.encode(), fds)
             with self.doubting(entry.handoff):
                 for payload in export.batches():
                     channel.send(Message.BLOBS, payload)

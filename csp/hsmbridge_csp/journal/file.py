@@ -5,6 +5,7 @@ Source: SQLite, "Write-Ahead Logging" and PRAGMA synchronous.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import sqlite3
@@ -73,7 +74,7 @@ class JournalFile:
     def __init__(self, path: Path | None = None) -> None:
         self.path = path or journal_path()
         self._lock = threading.RLock()
-        with _reported(self.path):
+        with _reported(self.path), self._alone():
             self._make_private()
             self._database = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
@@ -82,8 +83,18 @@ class JournalFile:
             self._database.execute("PRAGMA synchronous=FULL")
             self._prepare()
 
-    def _make_private(self) -> None:
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Open one at a time: SQLite does not wait for whoever is just switching a new file to WAL."""
         self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _make_private(self) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             status = os.fstat(descriptor)
