@@ -1,8 +1,9 @@
-"""Compare hsmbridge with a C program that makes the bare calls, and its start-up with that of its command-line library.
+"""Compare hsmbridge with the bare calls, in C and in Python, and its start-up with that of its command-line library.
 
     make bench        or        python benchmarks/run.py [--json FILE] [--strict] [--quick] [--keys N] [--rounds N]
 
-Then `export_import.py` tells what the export and import of keys with their state costs.
+`over_channel.py` measures the rows of the channel. Last, `export_import.py` tells what the export and import of keys
+with their state costs.
 
 Runs on a throw-away SoftHSM token. The rounds of both sides alternate, each round gives one ratio, and the median ratio
 is held against the budget.
@@ -22,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -164,17 +165,27 @@ def start_up(rounds: int) -> list[Row]:
     ]
 
 
-def export_import(*, quick: bool) -> dict[str, dict[str, float]]:
-    """Run export_import.py in a process of its own, whose memory is then its own too; it prints its tables.
+def over_channel(rounds: int, keys: int) -> list[Row]:
+    """Hand *keys* record keys over a channel in each round, and do the cryptography and the CBOR of it alone."""
+    answers: list[dict[str, float]] = figures_of("over_channel.py", "--keys", str(keys), "--rounds", str(rounds))
+    blobs = [(answer["ours"], answer["blobs"]) for answer in answers]
+    frames = [(answer["ours"], answer["frames"]) for answer in answers]
+    return [
+        compare("record keys over a channel", "keys/s", blobs, "AESGCM + cbor2 alone", 0.33, at_least=True),
+        compare("the same", "keys/s", frames, "and frames, sockets", None, at_least=True),
+    ]
+
+
+def figures_of(script: str, *arguments: str) -> Any:  # noqa: ANN401 - each script has its own form
+    """Run another benchmark in a process of its own, whose memory is then its own too.
 
     Returns: its figures.
     """
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory, "figures.json")
-        command = [sys.executable, str(HERE / "export_import.py"), "--json", str(file), *(["--quick"] if quick else [])]
+        command = [sys.executable, str(HERE / script), "--json", str(file), *arguments]
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
-        figures: dict[str, dict[str, float]] = json.loads(file.read_text(encoding="utf-8"))
-    return figures
+        return json.loads(file.read_text(encoding="utf-8"))
 
 
 def table(rows: list[Row]) -> str:
@@ -212,7 +223,7 @@ def main() -> int:
         with_token = str(ROOT / "ci" / "with-token")
         os.execv(with_token, [with_token, "softhsm", "--", sys.executable, __file__, *sys.argv[1:]])  # noqa: S606 - ours
     compile_program()
-    rows = wrapping(options.rounds, options.keys)
+    rows = wrapping(options.rounds, options.keys) + over_channel(options.rounds, options.keys)
     failure = ""
     try:
         rows += start_up(options.rounds)
@@ -224,7 +235,7 @@ def main() -> int:
         end="\n\n",
         flush=True,
     )
-    exported = export_import(quick=options.quick)
+    exported = figures_of("export_import.py", *(["--quick"] if options.quick else []))
     if failure:
         print(failure, file=sys.stderr)
     if options.json:

@@ -60,10 +60,13 @@ def open_from_channel(channel: Channel, party: Party, handoff: bytes, blobs: Ite
     key = channel.content_key(Side.SENDER, channel_label(handoff))
     opener = ChannelOpener(key, channel.peer.fingerprint, party.identity.fingerprint)
     arrivals = []
-    for blob in blobs:
-        clear, record = opener.open(blob)
-        _check_move(clear.purpose)
-        arrivals.append((clear.blob_id, record))
+    try:
+        for blob in blobs:
+            clear, record = opener.open(blob)
+            _check_move(clear.purpose)
+            arrivals.append((clear.blob_id, record))
+    finally:
+        opener.forget()
     return arrivals
 
 

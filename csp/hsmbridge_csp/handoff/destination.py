@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from hsmbridge.codes import CKA, CKO
 from hsmbridge.destruction import Ours
-from hsmbridge.errors import ExistsError, HsmbridgeError
+from hsmbridge.errors import ExistsError
 from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.handoff.errors import HandoffError
 from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import Transfer
 from hsmbridge_csp.token_key import TokenKey
@@ -24,6 +25,7 @@ from hsmbridge_csp.transfer import key_from
 
 if TYPE_CHECKING:
     from hsmbridge.objects import Object
+    from hsmbridge.template import Value
     from hsmbridge.token import Token
     from hsmbridge_csp.keys import Key
     from hsmbridge_csp.recipients import Opener
@@ -50,6 +52,8 @@ class Destination(ABC):
         self.token = token
         self.opener = opener
         self.keys: list[Key] = []
+        self._made: list[Object] = []
+        self._tried: list[bytes] = []
 
     @abstractmethod
     def place(self, record: KeyRecord, blob: bytes) -> str:
@@ -67,20 +71,44 @@ class Destination(ABC):
         """Give all keys their names; they are the recipient's now. May be done twice."""
 
     def withdraw(self) -> None:
-        """Remove all keys again.
+        """Remove all keys again: objects by the handles that the token returned for them.
+
+        A call that failed can have made an object all the same. Among the session objects, which are this process's
+        alone, it is found by its arriving name and removed; a token object is left to recovery.
 
         Raises:
-            HsmbridgeError: something is left.
+            HsmbridgeError: something is left, or may be.
         """
         for key in self.keys:
-            if isinstance(key, SoftwareKey) or key.classify().is_software:
+            if isinstance(key, SoftwareKey):
                 key.dispose()
         self.keys.clear()
+        while self._made:
+            _remove(self._made.pop())
+        if self.token is None:
+            return
+        for arriving in self._tried:
+            for left in _arrived(self.token, arriving, on_token=False):
+                _remove(left)
+            if _arrived(self.token, arriving, on_token=True):
+                raise HandoffError("a key is left under its arriving name", hint="run `hsmbridge handoff recover`")
 
     def _take(self, record: KeyRecord, *, persist: bool) -> Key:
         key = key_from(record, self.token, self.opener, persist=persist)
         self.keys.append(key)
         return key
+
+    def _unwrap(self, record: KeyRecord, blob: bytes, name: Value, *, persist: bool) -> Object | None:
+        """Make a key that came under a KEK, first under the CKA_ID *name*."""
+        if record.captured is None:
+            raise KeyStateError("no token key", hint="keep it in a file, or in the receiving process")
+        self._tried.append(arriving_id(blob))
+        settable = {**record.captured.settable, CKA.ID: name}
+        key = self._take(replace(record, captured=replace(record.captured, settable=settable)), persist=persist)
+        if not isinstance(key, TokenKey):
+            return None
+        self._made.append(key.object)
+        return key.object
 
 
 class InProcess(Destination):
@@ -90,9 +118,17 @@ class InProcess(Destination):
         """``memory``, or ``reference`` for a key that stayed in its token."""
         return "reference" if record.transfer is Transfer.REFERENCE else "memory"
 
-    def make(self, record: KeyRecord, blob: bytes) -> None:  # noqa: ARG002 - nothing here has a name
-        """Make one key."""
-        self._take(record, persist=False)
+    def make(self, record: KeyRecord, blob: bytes) -> None:
+        """Make one key. A session object arrives under a name of its own too, and then gets the one that it came with."""
+        if record.transfer is not Transfer.WRAPPED or record.captured is None:
+            self._take(record, persist=False)
+            return
+        arriving = arriving_id(blob)
+        carried = record.captured.settable.get(CKA.ID, arriving)
+        name = carried if _is_fixed(record) else arriving
+        made = self._unwrap(record, blob, name, persist=False)
+        if made is not None and name != carried:
+            made.set({CKA.ID: carried})
 
 
 class InToken(Destination):
@@ -107,9 +143,7 @@ class InToken(Destination):
 
     def __init__(self, token: Token, opener: Opener) -> None:
         super().__init__(token, opener)
-        self._names: list[tuple[bytes, bytes]] = []
-        self._made: list[Object] = []
-        self._tried: list[bytes] = []
+        self._names: list[tuple[Object, bytes]] = []
 
     def place(self, record: KeyRecord, blob: bytes) -> str:
         """``token:LABEL:`` and the CKA_ID that the key shall have."""
@@ -136,15 +170,12 @@ class InToken(Destination):
                     hint="it may be this very key, from an earlier import: see `hsmbridge handoff ls`",
                 )
         # A key that may not be modified gets its own name at once; the journal alone knows it then.
-        fixed = record.captured.settable.get(CKA.MODIFIABLE) is False
-        settable = {**record.captured.settable, CKA.ID: final if fixed else arriving}
-        self._tried.append(arriving)
-        key = self._take(replace(record, captured=replace(record.captured, settable=settable)), persist=True)
-        self._names.append((final if fixed else arriving, final))
-        if isinstance(key, TokenKey):
-            self._made.append(key.object)
+        name = final if _is_fixed(record) else arriving
+        made = self._unwrap(record, blob, name, persist=True)
+        if made is not None and name != final:
+            self._names.append((made, final))
         # Another process, with another journal, may have done the same at the same time: then both give way.
-        if len(self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: self._names[-1][0]})) > 1:
+        if len(self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: name})) > 1:
             raise ExistsError(
                 f"another process imported the same key into token {self.token.label!r}",
                 hint="neither keeps it; receive the bundle again",
@@ -152,23 +183,8 @@ class InToken(Destination):
 
     def publish(self) -> None:
         """Set each key's own CKA_ID."""
-        if self.token is not None:
-            for arriving, final in self._names:
-                finish_in_token(self.token, arriving, final)
-
-    def withdraw(self) -> None:
-        """Remove the token objects that this import made, known by the handles that the token returned for them.
-
-        Raises:
-            HsmbridgeError: one is left, or a call that failed has left one all the same: `recover` sees to it.
-        """
-        while self._made:
-            made = self._made.pop()
-            with Ours(made.token) as ours:
-                ours.remove(ours.take(made))
-        self.keys.clear()
-        if self.token is not None and any(_arrived(self.token, arriving) for arriving in self._tried):
-            raise HsmbridgeError("a key is left under its arriving name", hint="run `hsmbridge handoff recover`")
+        for made, final in self._names:
+            made.set({CKA.ID: final})
 
 
 def arriving_id(blob: bytes) -> bytes:
@@ -179,7 +195,7 @@ def arriving_id(blob: bytes) -> bytes:
 def finish_in_token(token: Token, arriving: bytes, final: bytes) -> None:
     """Give an arrived key its own CKA_ID; does nothing where it has it already."""
     if arriving != final:
-        for key in _arrived(token, arriving):
+        for key in _arrived(token, arriving, on_token=True):
             key.set({CKA.ID: final})
 
 
@@ -189,17 +205,27 @@ def remove_from_token(token: Token, arriving: bytes) -> None:
     Raises:
         HsmbridgeError: the token does not let go of it.
     """
-    with Ours(token) as ours:
-        for key in _arrived(token, arriving):
-            ours.remove(ours.take(key))
+    for key in _arrived(token, arriving, on_token=True):
+        _remove(key)
 
 
-def _arrived(token: Token, arriving: bytes) -> list[Object]:
+def _arrived(token: Token, arriving: bytes, *, on_token: bool) -> list[Object]:
+    """Find what has an arriving name; each object is asked for it once more, lest a search answer wrongly."""
     return [
         key
         for cls in (CKO.SECRET_KEY, CKO.PRIVATE_KEY)
-        for key in token.find({CKA.CLASS: cls, CKA.TOKEN: True, CKA.ID: arriving})
+        for key in token.find({CKA.CLASS: cls, CKA.TOKEN: on_token, CKA.ID: arriving})
+        if key.read_identity().id == arriving
     ]
+
+
+def _remove(made: Object) -> None:
+    with Ours(made.token) as ours:
+        ours.remove(ours.take(made))
+
+
+def _is_fixed(record: KeyRecord) -> bool:
+    return record.captured is not None and record.captured.settable.get(CKA.MODIFIABLE) is False
 
 
 def _carried_id(record: KeyRecord, blob: bytes) -> bytes:

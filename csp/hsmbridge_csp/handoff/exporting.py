@@ -112,11 +112,14 @@ def sealed_for_channel(export: Export, pending: Pending, channel: Channel, ident
     handoff, peer = pending.entry.handoff, pending.entry.peer
     key = channel.content_key(Side.SENDER, channel_label(handoff))
     sealer = ChannelSealer(key, identity.fingerprint, peer)
-    for source in pending.sources:
-        by_reference = not source.key.classify().is_software
-        record = record_of(source.key, None, by_reference=by_reference)
-        clear = _clear_part(source, record, identity, peer, by_reference=by_reference)
-        export.add(clear.blob_id, sealer.seal(clear, record))
+    try:
+        for source in pending.sources:
+            by_reference = not source.key.classify().is_software
+            record = record_of(source.key, None, by_reference=by_reference)
+            clear = _clear_part(source, record, identity, peer, by_reference=by_reference)
+            export.add(clear.blob_id, sealer.seal(clear, record))
+    finally:
+        sealer.forget()
     return export.ids, export.digest, _proof(export, pending)
 
 

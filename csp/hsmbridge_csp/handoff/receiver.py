@@ -23,7 +23,7 @@ from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError
 from hsmbridge_csp.handoff.messages import Message, Offer, Query, unpack_blobs
 from hsmbridge_csp.handoff.proof import prove_all
 from hsmbridge_csp.handoff.statement import Kind
-from hsmbridge_csp.journal import Entry, KeyEntry, Owner, Phase, Role
+from hsmbridge_csp.journal import Entry, JournalError, KeyEntry, Owner, Phase, Role
 
 if TYPE_CHECKING:
     from hsmbridge_csp.channel import Channel
@@ -192,7 +192,8 @@ class Receiver:
                 hint="what was imported here was removed again; see `hsmbridge handoff ls`",
             )
         destination.publish()
-        self._journal.advance(Role.RECEIVER, entry.handoff, Phase.IMPORTED, Phase.DONE)
+        with contextlib.suppress(JournalError):  # the promise is written; that it was kept, `recover` sees for itself
+            self._journal.advance(Role.RECEIVER, entry.handoff, Phase.IMPORTED, Phase.DONE)
         return Received(handoff=entry.handoff, keys=tuple(destination.keys), statement=statement)
 
     def refuse(self, entry: Entry, remark: str) -> bytes:
@@ -235,7 +236,7 @@ class Receiver:
         """Remove what was made and promise never to import; where something may be left, promise nothing."""
         try:
             destination.withdraw()
-        except HsmbridgeError as failure:
+        except Exception as failure:  # noqa: BLE001 - whatever it is, something may be left
             text = f"{error}; and not everything could be removed: {failure}"
             raise InDoubtError(text, handoff=entry.handoff) from error
         self.refuse(entry, type(error).__name__)
