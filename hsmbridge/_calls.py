@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Calls"]
 
 _WRAP_BUFFER = 4096
-"""Bytes offered to C_WrapKey at once.
-
-Holds any AES, DES3, EC or RSA-4096 key. A size query first would double the cost.
-"""
+"""Bytes offered to C_WrapKey at once: any AES, EC or RSA-4096 key. A size query first would double the cost."""
 
 _FIND_BATCH = 256
 _MAX_OUTPUT = 1 << 20
@@ -148,6 +145,9 @@ class Calls(Operations):
         """
         with self._inventory:
             ckr = self._find_init(session, template.pointer, template.count)
+            if ckr == CKR.OPERATION_ACTIVE:  # an earlier search of this session could not be ended
+                self._find_final(session)
+                ckr = self._find_init(session, template.pointer, template.count)
         check("C_FindObjectsInit", ckr)
         batch = (c_ulong * _FIND_BATCH)()
         found: list[int] = []

@@ -33,10 +33,8 @@ def bind_function(functions: CkFunctionList, name: str, *types: Any) -> Callable
         return call
 
     def observed(*arguments: Any) -> int:  # noqa: ANN401 - whatever the C function takes
-        observer.entering(name, arguments)
-        ckr = call(*arguments)
-        observer.returned(name, ckr)
-        return ckr
+        answer = observer.entering(name, arguments)
+        return observer.returned(name, call(*arguments) if answer is None else answer)
 
     return observed
 

@@ -61,6 +61,19 @@ class Pkcs11Error(HsmbridgeError):
         self.function = function
         self.ckr = ckr
 
+    @property
+    def is_of_device(self) -> bool:
+        """Whether the answer speaks of device, session or login, and so says nothing about what was asked."""
+        return self.ckr in _OF_DEVICE
+
+
+_OF_DEVICE = frozenset(
+    {
+        CKR.DEVICE_REMOVED, CKR.DEVICE_MEMORY, CKR.HOST_MEMORY, CKR.SESSION_HANDLE_INVALID, CKR.SESSION_CLOSED,
+        CKR.USER_NOT_LOGGED_IN, CKR.TOKEN_NOT_PRESENT, CKR.CRYPTOKI_NOT_INITIALIZED,
+    }
+)  # fmt: skip
+
 
 class ReadBackError(HsmbridgeError):
     """An object in the token is not what was asked for; what was ours has been removed."""

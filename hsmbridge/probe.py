@@ -19,7 +19,7 @@ from hsmbridge.codes import CKK, CKM, name_of
 from hsmbridge.destruction import Ours
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import HsmbridgeError, MechanismError, UnavailableError
+from hsmbridge.errors import HsmbridgeError, MechanismError, Pkcs11Error, UnavailableError
 from hsmbridge.mechanism import Mechanism, oaep, rsa_aes_key_wrap
 from hsmbridge.probe_aes import ODD_SIZE, TARGET_USE, AesTrial, raw_unwrap, raw_wrap
 from hsmbridge.probe_rsa import RsaPair
@@ -153,6 +153,8 @@ class Probe:
         except UnavailableError:
             raise  # that says nothing about the mechanism
         except HsmbridgeError as error:
+            if isinstance(error, Pkcs11Error) and error.is_of_device:
+                raise
             return str(error)
 
     def _try_rsa(self, dialect: Dialect, mechanism: Mechanism) -> Route | str:
@@ -179,6 +181,8 @@ class Probe:
         except UnavailableError:
             raise  # that says nothing about the mechanism
         except HsmbridgeError as error:
+            if isinstance(error, Pkcs11Error) and error.is_of_device:
+                raise
             return str(error)
         return Route(dialect=dialect, mechanism=mechanism, keeps_length=keeps)
 

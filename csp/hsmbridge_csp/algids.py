@@ -10,7 +10,13 @@ from hsmbridge_csp.blobheader import AlgId
 __all__ = ["alg_id_of"]
 
 _BY_SIZE = {128: AlgId.AES_128, 192: AlgId.AES_192, 256: AlgId.AES_256}
-_BY_NAME = {"3DES": AlgId.TRIPLE_DES, "RSA": AlgId.RSA_KEYX, "EC": AlgId.ECDSA, "HMAC": AlgId.HMAC}
+_BY_NAME = {
+    "3DES": AlgId.TRIPLE_DES,
+    "RSA": AlgId.RSA_KEYX,
+    "EC": AlgId.ECDSA,
+    "HMAC": AlgId.HMAC,
+    "TLS-RECORD": AlgId.SCHANNEL_ENC_KEY,
+}
 _BLOCK_CIPHER_KEYS = ("AES", "CMAC-AES")
 """A CMAC key is a block cipher key that CryptCreateHash(CALG_MAC) would take."""
 

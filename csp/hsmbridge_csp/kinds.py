@@ -14,6 +14,8 @@ from hsmbridge_csp.modes import Cipher
 from hsmbridge_csp.private_key import PRIVATE_ALGORITHMS, PrivateKey
 from hsmbridge_csp.record_key import Aead, RecordKey, RecordState
 from hsmbridge_csp.state import cipher_state_from
+from hsmbridge_csp.tls.record_key import TlsRecordKey
+from hsmbridge_csp.tls.state import TLS_RECORD, TlsRecordState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["software_key", "token_state"]
 
+_AEADS = {aead.value: aead for aead in Aead}
+_CIPHERS = {cipher.value: cipher for cipher in Cipher}
+_MACS = {mac.value: mac for mac in Mac}
 _HINT = "the sender speaks another version of the format; export the key again with this one"
 
 
@@ -35,13 +40,16 @@ def software_key(algorithm: str, value: bytearray, state: Mapping[int, Any], per
         BlobError: an unknown algorithm, or key, state and algorithm do not fit together.
     """
     try:
-        if algorithm in list(Cipher):
-            cipher = Cipher(algorithm)
+        if algorithm in _AEADS:
+            return RecordKey(_AEADS[algorithm], value, RecordState.from_map(state), permissions)
+        if algorithm in _CIPHERS:
+            cipher = _CIPHERS[algorithm]
             return CipherKey(cipher, value, cipher_state_from(state, cipher), permissions)
-        if algorithm in list(Aead):
-            return RecordKey(Aead(algorithm), value, RecordState.from_map(state), permissions)
-        if algorithm in list(Mac):
-            return MacKey(Mac(algorithm), value, MacState.from_map(state, Mac(algorithm)), permissions)
+        if algorithm in _MACS:
+            mac = _MACS[algorithm]
+            return MacKey(mac, value, MacState.from_map(state, mac), permissions)
+        if algorithm == TLS_RECORD:
+            return TlsRecordKey(value, TlsRecordState.from_map(state), permissions)
         if algorithm in PRIVATE_ALGORITHMS:
             return PrivateKey(value, permissions).check_state(state)
     except (BadLengthError, KeyStateError) as error:

@@ -9,10 +9,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery
-from hsmbridge.codes import CKA, CKK, CKM, CKO
+from hsmbridge.codes import CKA, CKK, CKM, CKO, CKR
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import HsmbridgeError, KekError, Pkcs11Error, ReadBackError, UnwrapError
+from hsmbridge.errors import HsmbridgeError, KekError, MechanismError, Pkcs11Error, ReadBackError, UnwrapError
 from hsmbridge.generation import kek_fingerprint
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.template import PackedTemplate, Template
@@ -49,6 +49,10 @@ _DECRYPT_ONLY = KeyRequest(
 )
 
 
+_SAYS_NOTHING = frozenset({CKR.DEVICE_ERROR, CKR.GENERAL_ERROR, CKR.FUNCTION_FAILED})
+"""Not the answers to a KEK that may not wrap: after these another name could be given to the same KEK."""
+
+
 class TokenKek:
     """A256KW with an AES-256 KEK in a token: seals and opens.
 
@@ -71,7 +75,11 @@ class TokenKek:
         if self._fingerprint is None:
             try:
                 self._fingerprint = kek_fingerprint(self.kek)
-            except HsmbridgeError:
+            except MechanismError:
+                self._fingerprint = self.kek.read(_ID).data(CKA.ID)
+            except Pkcs11Error as error:
+                if error.is_of_device or error.ckr in _SAYS_NOTHING:
+                    raise
                 self._fingerprint = self.kek.read(_ID).data(CKA.ID)
             if not self._fingerprint:
                 raise KekError(
