@@ -15,7 +15,7 @@ import threading
 from ctypes import addressof, byref, c_ulong, c_void_p, create_string_buffer, string_at
 from typing import TYPE_CHECKING, Any
 
-from hsmbridge._operations import Operations, bind_function, check
+from hsmbridge._operations import Operations, bind_function, check, check_making
 from hsmbridge.codes import CKR
 from hsmbridge.errors import Pkcs11Error
 
@@ -109,7 +109,7 @@ class Calls(Operations):
         Returns: the new object's handle.
         """
         handle = c_ulong()
-        check("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
+        check_making("C_CreateObject", self._create(session, template.pointer, template.count, byref(handle)))
         return handle.value
 
     def copy_object(self, session: int, handle: int, template: PackedTemplate) -> int:
@@ -118,7 +118,7 @@ class Calls(Operations):
         Returns: the copy's handle.
         """
         copy = c_ulong()
-        check("C_CopyObject", self._copy(session, handle, template.pointer, template.count, byref(copy)))
+        check_making("C_CopyObject", self._copy(session, handle, template.pointer, template.count, byref(copy)))
         return copy.value
 
     def destroy_object(self, session: int, handle: int) -> None:
@@ -168,7 +168,7 @@ class Calls(Operations):
         """
         handle = c_ulong()
         ckr = self._generate_key(session, mechanism.pointer, template.pointer, template.count, byref(handle))
-        check("C_GenerateKey", ckr)
+        check_making("C_GenerateKey", ckr)
         return handle.value
 
     def generate_key_pair(
@@ -188,7 +188,7 @@ class Calls(Operations):
             private.count,
             *map(byref, handles),
         )
-        check("C_GenerateKeyPair", ckr)
+        check_making("C_GenerateKeyPair", ckr)
         return handles[0].value, handles[1].value
 
     def wrap_key(self, session: int, mechanism: Mechanism, wrapping_key: int, key: int) -> bytes:
@@ -234,7 +234,7 @@ class Calls(Operations):
             template.count,
             byref(handle),
         )
-        check("C_UnwrapKey", ckr)
+        check_making("C_UnwrapKey", ckr)
         return handle.value
 
     def derive_key(self, session: int, mechanism: Mechanism, base_key: int, template: PackedTemplate) -> int:
@@ -244,5 +244,5 @@ class Calls(Operations):
         """
         handle = c_ulong()
         ckr = self._derive(session, mechanism.pointer, base_key, template.pointer, template.count, byref(handle))
-        check("C_DeriveKey", ckr)
+        check_making("C_DeriveKey", ckr)
         return handle.value

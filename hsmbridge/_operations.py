@@ -6,10 +6,11 @@ Source: PKCS#11 v3.1 sections 5.8, 5.10, 5.12 and 5.14.
 from __future__ import annotations
 
 import ctypes
+import logging
 from ctypes import byref, c_ulong, c_void_p, create_string_buffer
 from typing import TYPE_CHECKING, Any
 
-from hsmbridge.codes import CKR
+from hsmbridge.codes import CKR, ckr_name
 from hsmbridge.errors import Pkcs11Error
 from hsmbridge.observing import current_observer
 
@@ -19,7 +20,12 @@ if TYPE_CHECKING:
     from hsmbridge._ck import CkFunctionList
     from hsmbridge.mechanism import Mechanism
 
-__all__ = ["Operations", "bind_function", "check"]
+__all__ = ["LOG", "Operations", "bind_function", "check", "check_making"]
+
+LOG = logging.getLogger("hsmbridge")
+"""Where the layer reports what it cannot raise: objects that may be left behind."""
+
+LOG.addHandler(logging.NullHandler())
 
 _CRYPT_SLACK = 512
 """Bytes beyond the input that a one-shot operation may return: padding, tag, or an RSA-4096 block."""
@@ -47,6 +53,21 @@ def check(function: str, ckr: int) -> None:
     """
     if ckr != CKR.OK:
         raise Pkcs11Error(function, ckr)
+
+
+def check_making(function: str, ckr: int) -> None:
+    """Raise for anything but CKR_OK from a call that makes an object.
+
+    Where the answer speaks of the device, the call can have taken effect all the same: that is reported.
+
+    Raises:
+        Pkcs11Error: with the function and the number.
+    """
+    if ckr != CKR.OK:
+        error = Pkcs11Error(function, ckr)
+        if error.is_of_device or ckr == CKR.DEVICE_ERROR:
+            LOG.warning("an object that %s made may be left: it answered %s", function, ckr_name(ckr))
+        raise error
 
 
 class Operations:

@@ -12,8 +12,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from hsmbridge._operations import LOG
 from hsmbridge.codes import CKA
-from hsmbridge.errors import HardwareKeyError, HsmbridgeError, StaleObjectError
+from hsmbridge.errors import HardwareKeyError, HsmbridgeError, Pkcs11Error, StaleObjectError
 from hsmbridge.residency import Classification, classify
 
 if TYPE_CHECKING:
@@ -145,8 +146,12 @@ def _destroy(key: Object, expected: Identity) -> int:
             hint="another program changed the token meanwhile; look with `hsmbridge key ls`",
         )
     handle = key.retire()
-    with key.token.sessions as session:
-        key.token.calls.destroy_object(session, handle)
+    try:
+        with key.token.sessions as session:
+            key.token.calls.destroy_object(session, handle)
+    except Pkcs11Error as error:
+        LOG.warning("%s may be left in token %r: %s", expected, key.token.label, error)
+        raise
     return handle
 
 
