@@ -10,21 +10,24 @@ PARALLEL := -n 2
 
 PACKAGES := hsmbridge csp/hsmbridge_csp cli/hsmbridge_cli ci/conformance/hsmbridge_conformance
 # What is linted besides the packages: these folders as soon as there is Python in them.
-SCRIPTS := tests requirements/lock.py $(sort $(wildcard benchmarks/*.py examples/*.py))
+SCRIPTS := tests requirements/lock.py $(sort $(wildcard benchmarks/*.py examples/*.py ci/pages/*.py))
 
 # Each token has a folder ci/NAME with a script that installs what it needs; ci/with-token starts a throw-away instance of it.
 TOKENS := softhsm softokn softokn-fips opencryptoki tpm2
 # SoftHSM serves the whole suite and NSS is installed by `deps`; the others are used where they are there.
 OPTIONAL_TOKENS := softokn-fips opencryptoki tpm2
 
+# Reports of `make conformance`.
+REPORTS := build/conformance
+
 SETUP := $(VENV)/.setup-done
 JUDGES := .venv-judges/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deps judges demo test test-tokens coverage fuzz lint format bench wheel smoke lock clean
+.PHONY: help setup deps judges demo test test-tokens conformance conformance-docs conformance-runs coverage fuzz lint format bench wheel smoke lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 deps: ## install missing system packages (asks first, unless you are root)
 	@PYTHON=$(PYTHON) .ci/deps
@@ -67,6 +70,23 @@ test-tokens: setup judges ## install all five tokens and run the token tests on 
 	    { ci/$$token/install && ci/with-token $$token -- $(PYTEST) -q tests/token; } || failed="$$failed $$token"; \
 	done; \
 	if [ -n "$$failed" ]; then echo "test-tokens: failed on:$$failed" >&2; exit 1; fi
+
+conformance: conformance-runs ## run the conformance suite on all five tokens: each must find exactly what ci/NAME/expected says
+	@$(BIN)/python -m ci.pages.publish $(REPORTS) --check
+
+conformance-docs: conformance-runs ## the same, and write the pages of docs/conformance that come from these runs
+	@$(BIN)/python -m ci.pages.publish $(REPORTS)
+
+conformance-runs: setup
+	@rm -rf $(REPORTS) && mkdir -p $(REPORTS)
+	@failed=; for token in $(TOKENS); do \
+	    ci/$$token/install >$(REPORTS)/$$token.log 2>&1 && \
+	    ci/with-token $$token -- $(BIN)/hsmbridge conformance run --waivers ci/$$token/expected --exact \
+	        --report json:$(REPORTS)/$$token.json >>$(REPORTS)/$$token.log 2>&1 || \
+	        { failed="$$failed $$token"; sed '/^waived by/,/^$$/d; /^unsupported:$$/,/^$$/d' $(REPORTS)/$$token.log; }; \
+	    [ ! -f $(REPORTS)/$$token.json ] || $(BIN)/python -m ci.pages.publish --tell $(REPORTS)/$$token.json; \
+	done; \
+	if [ -n "$$failed" ]; then echo "conformance: failed on:$$failed" >&2; exit 1; fi
 
 coverage: setup judges ## branch coverage of the packages, from the whole suite on SoftHSM and the token tests on NSS
 	@rm -f .coverage .coverage.*

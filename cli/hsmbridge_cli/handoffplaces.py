@@ -123,7 +123,7 @@ class _KeyObjects(Destination):
 
     def __init__(self, token: Token, opener: Opener | None) -> None:
         super().__init__(token, opener)
-        self._made = None if opener is None else InToken(token, opener)
+        self._in_token = None if opener is None else InToken(token, opener)
 
     def place(self, record: KeyRecord, blob: bytes) -> str:
         """``token:LABEL:ID``, or ``reference``.
@@ -136,27 +136,27 @@ class _KeyObjects(Destination):
             raise PolicyError(f"a key comes with {more}, which no token object can hold", hint=_PROGRAM)
         if record.transfer is Transfer.REFERENCE:
             return "reference"
-        if record.transfer is Transfer.VALUE or self._made is None:
+        if record.transfer is Transfer.VALUE or self._in_token is None:
             raise PolicyError("a software key was made in no token, and is not made for one", hint=_TO_FILE)
-        return self._made.place(record, blob)
+        return self._in_token.place(record, blob)
 
     def make(self, record: KeyRecord, blob: bytes) -> None:
         """Unwrap a key, or find it."""
-        if record.transfer is Transfer.REFERENCE or self._made is None:
+        if record.transfer is Transfer.REFERENCE or self._in_token is None:
             self._take(record, persist=False)
             return
-        self._made.make(record, blob)
-        self.keys.append(self._made.keys[-1])
+        self._in_token.make(record, blob)
+        self.keys.append(self._in_token.keys[-1])
 
     def publish(self) -> None:
         """Give what was made its own names."""
-        if self._made is not None:
-            self._made.publish()
+        if self._in_token is not None:
+            self._in_token.publish()
 
     def withdraw(self) -> None:
         """Remove what was made; what was found stays."""
-        if self._made is not None:
-            self._made.withdraw()
+        if self._in_token is not None:
+            self._in_token.withdraw()
         self.keys.clear()
 
 

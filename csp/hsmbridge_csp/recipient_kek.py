@@ -12,7 +12,7 @@ from hsmbridge.attributes import AttributeQuery
 from hsmbridge.codes import CKA, CKK, CKM, CKO, CKR
 from hsmbridge.dialects import Dialect
 from hsmbridge.entry import key_entry
-from hsmbridge.errors import HsmbridgeError, KekError, MechanismError, Pkcs11Error, ReadBackError, UnwrapError
+from hsmbridge.errors import KekError, MechanismError, Pkcs11Error, ReadBackError, UnwrapError
 from hsmbridge.generation import kek_fingerprint
 from hsmbridge.mechanism import Mechanism
 from hsmbridge.template import PackedTemplate, Template

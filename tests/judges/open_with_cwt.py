@@ -2,7 +2,8 @@
 
 Reads one JSON document from standard input: ``blob``, ``sender`` (PEM of the public key) and one of ``kek`` (bytes) and
 ``private`` (PEM of a P-256 key); or ``blob`` and ``content`` (bytes), the content key of a blob that was sealed for a
-channel. Bytes are in hexadecimal. Prints one document with ``payload``, what was encrypted.
+channel; or ``signed``, ``context`` (bytes) and ``sender``: a COSE_Sign1 and its external_aad. Bytes are in hexadecimal.
+Prints one document with ``payload``, what was encrypted or signed.
 
 cwt does not process ``crit`` when it reads, so the private labels need no word here; a library that does has to be told
 that its caller understands them.
@@ -24,6 +25,9 @@ HEADER = 8
 def main() -> None:
     """Verify, open, print."""
     told = json.load(sys.stdin)
+    if "signed" in told:
+        sys.stdout.write(json.dumps({"payload": verified(told).hex()}))
+        return
     blob = bytes.fromhex(told["blob"])
     header, body = blob[:HEADER], blob[HEADER:]
     plaintext = opened_for_channel(told, header, body) if "content" in told else opened(told, header, body)
@@ -44,6 +48,13 @@ def opened(told: dict[str, str], header: bytes, body: bytes) -> bytes:
         return bytes(reader.decode(payload, key, external_aad=header))
     key = COSEKey.from_pem(told["private"], kid=kid, alg="ECDH-ES+A256KW")
     return bytes(reader.decode(payload, key, external_aad=header, context={"alg": "A256KW"}))
+
+
+def verified(told: dict[str, str]) -> bytes:
+    """Verify a COSE_Sign1 over a payload that is shown."""
+    signed = bytes.fromhex(told["signed"])
+    signer = COSEKey.from_pem(told["sender"], kid=cbor2.loads(signed).value[1][4])
+    return bytes(COSE.new(verify_kid=True).decode(signed, signer, external_aad=bytes.fromhex(told["context"])))
 
 
 def opened_for_channel(told: dict[str, str], header: bytes, body: bytes) -> bytes:

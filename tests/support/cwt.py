@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
     from hsmbridge_csp.identity import VerifyingKey
 
-__all__ = ["CwtRefusedError", "open_channel_blob_with_cwt", "open_with_cwt", "requires_cwt"]
+__all__ = ["CwtRefusedError", "open_channel_blob_with_cwt", "open_with_cwt", "requires_cwt", "verify_with_cwt"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".venv-judges" / "bin" / "python"
@@ -78,6 +78,23 @@ def open_channel_blob_with_cwt(blob: bytes, content_key: bytes) -> bytes:
         CwtRefusedError: not authentic, or not under that key.
     """
     return _ask({"blob": blob.hex(), "content": content_key.hex()})
+
+
+def verify_with_cwt(signed: bytes, context: bytes, signer: VerifyingKey) -> bytes:
+    """Verify a tagged COSE_Sign1.
+
+    Args:
+        signed: its bytes.
+        context: the external_aad.
+        signer: the public key.
+
+    Returns: the payload.
+
+    Raises:
+        CwtRefusedError: not authentic.
+    """
+    pem = signer.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    return _ask({"signed": signed.hex(), "context": context.hex(), "sender": pem})
 
 
 def _ask(told: dict[str, str]) -> bytes:

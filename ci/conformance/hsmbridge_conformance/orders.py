@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hsmbridge_csp.identity import FileIdentity
 
-from hsmbridge.errors import HsmbridgeError, ModuleError, UnavailableError
+from hsmbridge.errors import ModuleError, UnavailableError
 from hsmbridge_conformance.cleaning import forget, left_behind
 from hsmbridge_conformance.importing import RUN_IDENTITY
 from hsmbridge_conformance.process import HANG_SECONDS, WorkerProcess
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hsmbridge_conformance.target import Target
 
 __all__ = ["Removed", "ask", "clean", "private_directory"]
+
+_ELSEWHERE = "try it with another program first, such as pkcs11-tool --module PATH -L"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +69,19 @@ def ask(
         fields: of the order.
 
     Raises:
-        UnavailableError: no module, no token, no login; HsmbridgeError: what else the worker met.
+        UnavailableError: no module, no token, no login; or the module crashes, hangs or fails before anything is done.
     """
     order = {"task": task, "target": target.message(), **fields}
     with WorkerProcess(order, directory, hang_seconds) as worker:
         for message in worker.messages():
             if "stopped" not in message:
                 return message
-            kind = UnavailableError if message["stopped"] == "unavailable" else HsmbridgeError
-            raise kind(message["text"], hint=message["hint"])
-        function = worker.position[1]
-        raise ModuleError(
-            f"the module cannot be used: {worker.ended}" + (f" in {function}" if function else ""),
-            hint="try it with another program first, such as pkcs11-tool --module PATH -L",
-        )
+            if message["stopped"] == "unavailable":
+                raise UnavailableError(message["text"], hint=message["hint"])
+            raise ModuleError(f"the module cannot be used: {message['text']}", hint=message["hint"] or _ELSEWHERE)
+        _, function, _ = worker.position
+        how = f"{worker.ended} in {function}" if function else worker.ended
+        raise ModuleError(f"the module cannot be used: {how}", hint=_ELSEWHERE)
 
 
 @contextmanager

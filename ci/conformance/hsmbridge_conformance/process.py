@@ -44,10 +44,12 @@ class WorkerProcess:
     Attributes:
         ended: why the messages stopped before the worker said that it was done; empty while it runs and after a good
             end.
+        hung: it was ended because it was silent for too long.
     """
 
     def __init__(self, order: dict[str, Any], directory: Path, hang_seconds: float = HANG_SECONDS) -> None:
         self._hang_seconds = hang_seconds
+        self.hung = False
         self._position = directory / "position"
         self._position.write_bytes(b"")
         self.ended = ""
@@ -88,6 +90,7 @@ class WorkerProcess:
             while True:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     self.ended = f"it did not come back within {self._hang_seconds:g} s"
+                    self.hung = True
                     self._end()
                     return
                 chunk = os.read(self._pipe, _CHUNK)

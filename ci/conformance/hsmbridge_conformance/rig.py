@@ -55,6 +55,9 @@ class Rig(KeyMaker):
         journal: the evidence.
         prefix: first bytes of every CKA_ID of this run.
         directory: private, for files of the run.
+
+    Attributes:
+        deadly: mechanisms that the module does not survive, or hangs in, with a sentence about it; never tried again.
     """
 
     def __init__(self, token: Token, target: Target, journal: CallJournal, prefix: bytes, directory: Path) -> None:
@@ -63,7 +66,8 @@ class Rig(KeyMaker):
         self.journal = journal
         self.directory = directory
         self._peer: Peer | None = None
-        self._wrap_cases: list[WrapCase] | None = None
+        self._wrap_cases: dict[bool, list[WrapCase]] = {}
+        self.deadly: dict[str, str] = {}
         self._keeping = Ours(token)
         self._kept: dict[str, object] = {}
 
@@ -147,11 +151,15 @@ class Rig(KeyMaker):
 
     # ---- mechanisms
 
-    def wrap_cases(self) -> list[WrapCase]:
-        """Return the wrapping mechanisms that do something when tried, whatever the module's flags say."""
-        if self._wrap_cases is None:
-            self._wrap_cases = wrap_cases(self)
-        return self._wrap_cases
+    def wrap_cases(self, *, unwrap: bool = True) -> list[WrapCase]:
+        """Return the wrapping mechanisms that do something when tried, whatever the module's flags say.
+
+        Args:
+            unwrap: both ways; else those that wrap, whether they unwrap or not.
+        """
+        if unwrap not in self._wrap_cases:
+            self._wrap_cases[unwrap] = wrap_cases(self, unwrap=unwrap)
+        return self._wrap_cases[unwrap]
 
     def wrap(self, case: WrapCase, kek: Object, key: Object) -> bytes:
         """C_WrapKey as it is, without hsmbridge's own rules."""

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import secrets
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from hsmbridge._version import __version__
 from hsmbridge.errors import HsmbridgeError
 from hsmbridge_conformance.catalogue import CHAPTERS, all_checks
+from hsmbridge_conformance.chapters import ChapterRuns
 from hsmbridge_conformance.cleaning import RunMark
 from hsmbridge_conformance.inventory import difference
-from hsmbridge_conformance.orders import Removed, ask, clean, private_directory
-from hsmbridge_conformance.process import HANG_SECONDS, WorkerProcess
+from hsmbridge_conformance.orders import Removed, clean, private_directory
+from hsmbridge_conformance.process import HANG_SECONDS
 from hsmbridge_conformance.report import Report
-from hsmbridge_conformance.verdict import Call, Level, Result, Subject, Verdict
+from hsmbridge_conformance.verdict import Level
 from hsmbridge_conformance.waivers import unnamed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from hsmbridge_conformance.catalogue import Check
     from hsmbridge_conformance.target import Target
+    from hsmbridge_conformance.verdict import Result
     from hsmbridge_conformance.waivers import Waivers
 
 __all__ = ["Options", "Removed", "clean", "run"]
@@ -65,61 +66,6 @@ class Options:
         ]
 
 
-@dataclass(slots=True, kw_only=True)
-class _Run:
-    """One run in the making."""
-
-    target: Target
-    options: Options
-    directory: Path
-    tell: Callable[[Result], None]
-    results: list[Result] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-
-    def ask(self, task: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
-        """Have a worker do something that has one answer."""
-        return ask(self.target, self.directory, task, self.options.hang_seconds, **fields)
-
-    def chapter(self, name: str, checks: list[Check], prefix: bytes) -> None:
-        """Run one chapter; whenever the worker ends early, note why and go on behind the check that it died in."""
-        weights = {entry.id: entry for entry in checks}
-        done: list[tuple[str, str]] = []
-        while True:
-            order = {
-                "task": "check",
-                "target": self.target.message(),
-                "chapter": name,
-                "checks": list(weights),
-                "done": done,
-                "prefix": prefix.hex(),
-                "directory": str(self.directory),
-            }
-            with WorkerProcess(order, self.directory, self.options.hang_seconds) as worker:
-                for message in worker.messages():
-                    if "result" in message:
-                        result = _result(message["result"])
-                        done.append((result.id, result.parameter))
-                        self._add(result)
-                    elif "stopped" in message:
-                        self.problems.append(f"chapter {name} stopped: {message['text']}")
-                        return
-                if not worker.ended:
-                    return
-                where, function = worker.position
-                check_id, _, parameter = where.partition(" ")
-                if check_id not in weights or (check_id, parameter) in done:
-                    self.problems.append(
-                        f"chapter {name}: {worker.ended} outside of a check, in {function or 'Python'}"
-                    )
-                    return
-                done.append((check_id, parameter))
-                self._add(_death(weights[check_id], parameter, worker.ended, function))
-
-    def _add(self, result: Result) -> None:
-        self.results.append(result)
-        self.tell(result)
-
-
 def run(
     target: Target,
     options: Options,
@@ -144,15 +90,15 @@ def run(
     start, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     digest_key = secrets.token_bytes(32)
     with private_directory() as directory:
-        current = _Run(target=target, options=options, directory=directory, tell=tell)
+        current = ChapterRuns(target=target, directory=directory, hang_seconds=options.hang_seconds, tell=tell)
         before = current.ask("describe", digest_key=digest_key.hex())
         mark = RunMark(before["token"]["serial"])
         chosen = options.chosen()
         begin(len(chosen))
         for name in CHAPTERS:
             checks = [entry for entry in chosen if entry.chapter == name]
-            if checks:
-                current.chapter(name, checks, mark.prefix)
+            if checks and not current.locked_out:
+                current.run(name, checks, mark.prefix)
         _leave_as_it_was(current, before, digest_key, mark)
     results = current.results
     if waivers is not None:
@@ -177,8 +123,11 @@ def run(
     )
 
 
-def _leave_as_it_was(current: _Run, before: dict[str, Any], digest_key: bytes, mark: RunMark) -> None:
+def _leave_as_it_was(current: ChapterRuns, before: dict[str, Any], digest_key: bytes, mark: RunMark) -> None:
     """Remove what dead workers left, and compare the token with what it was."""
+    if current.locked_out:
+        current.problems.append("the run ended there without another login, and the token was not looked at again")
+        return
     try:
         cleaned = current.ask("clean", prefixes=[mark.prefix.hex()])
         after = current.ask("describe", digest_key=digest_key.hex())
@@ -193,29 +142,3 @@ def _leave_as_it_was(current: _Run, before: dict[str, Any], digest_key: bytes, m
         current.problems.append(f"the token is not what it was: {gone} objects gone or changed, {new} new or changed")
         return
     mark.remove()
-
-
-def _result(message: dict[str, Any]) -> Result:
-    return Result(
-        **{
-            **message,
-            "subject": Subject(message["subject"]),
-            "level": Level(message["level"]),
-            "verdict": Verdict(message["verdict"]),
-            "calls": tuple(Call(**call) for call in message["calls"]),
-        }
-    )
-
-
-def _death(entry: Check, parameter: str, ended: str, function: str) -> Result:
-    """A worker that ends inside a C function was ended by the module, whoever the check is about."""
-    inside = function.startswith("C_")
-    return Result(
-        id=entry.id,
-        parameter="" if parameter == "*" else parameter,
-        subject=Subject.MODULE if inside else entry.subject,
-        level=entry.level,
-        verdict=Verdict.FAIL if inside else Verdict.ERROR,
-        reason=f"{ended} in {function or 'Python'}",
-        calls=(Call(function=function, ckr=None),) if inside else (),
-    )

@@ -10,7 +10,8 @@ import json
 import os
 import sys
 import time
-from dataclasses import asdict
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,15 @@ from hsmbridge.module import Module
 from hsmbridge.observing import observe
 from hsmbridge_conformance.catalogue import chapter_checks
 from hsmbridge_conformance.cleaning import remove_left_behind
+from hsmbridge_conformance.faults import Deed, Fault, FaultPlan
 from hsmbridge_conformance.inventory import take_inventory
-from hsmbridge_conformance.journal import CallJournal
+from hsmbridge_conformance.journal import CallJournal, GivenUp
 from hsmbridge_conformance.rig import Rig
 from hsmbridge_conformance.target import Target
-from hsmbridge_conformance.verdict import Failed, Finding, Result, Unsupported, Verdict
+from hsmbridge_conformance.verdict import Failed, Finding, Result, Subject, Unsupported, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from hsmbridge.token import Token
     from hsmbridge_conformance.catalogue import Check
@@ -51,8 +53,10 @@ class Worker:
     def __init__(self, order: dict[str, Any], say: Callable[[dict[str, Any]], None]) -> None:
         self._order = order
         self._say = say
-        self._journal = CallJournal(Path(order["position"]))
+        self._journal = CallJournal(Path(order["position"]), order.get("given_up", ()))
         self._target = Target.from_message(order["target"])
+        observe(self._journal)
+        self._journal.begin("")
 
     def run(self) -> None:
         """Open the token and do it.
@@ -60,13 +64,15 @@ class Worker:
         Raises:
             UnavailableError: module, token or login is not available.
         """
-        observe(self._journal)
-        self._journal.begin("")
         token = self._target.open()
+        if "fault" in self._order:  # a check wants a worker that does not come back
+            self._journal.faults = FaultPlan(
+                Fault(at=self._order["fault"]["at"], deed=Deed(self._order["fault"]["deed"]))
+            )
         try:
             {"describe": self._describe, "clean": self._clean, "check": self._check}[self._order["task"]](token)
         finally:
-            token.module.calls.finalize()  # a TPM keeps what a process has loaded into it until then
+            token.module.calls.finalize()  # a TPM keeps what was loaded into it
 
     def _describe(self, token: Token) -> None:
         module = token.module
@@ -99,26 +105,27 @@ class Worker:
     def _check(self, token: Token) -> None:
         order = self._order
         rig = Rig(token, self._target, self._journal, bytes.fromhex(order["prefix"]), Path(order["directory"]))
+        rig.deadly.update(order["deadly"])
         done = {(check_id, parameter) for check_id, parameter in order["done"]}
         try:
             for entry in chapter_checks(order["chapter"]):
                 if entry.id in order["checks"]:
                     self._one(rig, entry, done)
         finally:
-            rig.close()
+            with suppress(GivenUp):  # what is left then is the run's to clean
+                rig.close()
 
     def _one(self, rig: Rig, entry: Check, done: set[tuple[str, str]]) -> None:
         if (entry.id, "*") in done:
             return
         self._journal.begin(f"{entry.id} *")
         try:
-            cases: Iterable[Any] = entry.cases(rig) if entry.cases is not None else (None,)
-            cases = list(cases)
-        except Unsupported as outcome:
-            self._tell(entry, "", Verdict.UNSUPPORTED, str(outcome), 0.0)
-            return
-        if not cases:
-            self._tell(entry, "", Verdict.UNSUPPORTED, "the module has nothing that this check could be done with", 0.0)
+            cases: list[Any] = list(entry.cases(rig)) if entry.cases is not None else [None]
+            verdict, reason = Verdict.UNSUPPORTED, "the module has nothing that this check could be done with"
+        except (Failed, Unsupported) as outcome:
+            cases, verdict, reason = [], outcome.verdict, str(outcome)
+        if not cases and (entry.id, "") not in done:
+            self._tell(entry, "", verdict, reason)
         for case in cases:
             parameter = "" if case is None else str(case)
             if (entry.id, parameter) in done:
@@ -126,10 +133,14 @@ class Worker:
             self._journal.begin(f"{entry.id} {parameter}")
             self._say({"begun": entry.id, "parameter": parameter})
             start = time.monotonic()
-            verdict, reason = _judge(rig, entry, case)
-            self._tell(entry, parameter, verdict, reason, time.monotonic() - start)
+            try:
+                verdict, reason = _judge(rig, entry, case)
+            except GivenUp as outcome:  # whoever the check is about
+                self._tell(replace(entry, subject=Subject.MODULE), parameter, outcome.verdict, f"not done: {outcome}")
+            else:
+                self._tell(entry, parameter, verdict, reason, time.monotonic() - start)
 
-    def _tell(self, entry: Check, parameter: str, verdict: Verdict, reason: str, seconds: float) -> None:
+    def _tell(self, entry: Check, parameter: str, verdict: Verdict, reason: str, seconds: float = 0.0) -> None:
         calls = () if verdict is Verdict.PASS else self._journal.calls
         result = Result(
             id=entry.id,
@@ -145,10 +156,19 @@ class Worker:
 
 
 def _judge(rig: Rig, entry: Check, case: Any) -> tuple[Verdict, str]:  # noqa: ANN401 - the chapter's own kind of case
-    """Run one check with one parameter."""
+    """Run one check with one parameter.
+
+    Raises:
+        GivenUp: it needs what is not called any more.
+    """
+    deadly = rig.deadly.get(str(case).partition("/")[0])
+    if deadly is not None:
+        raise GivenUp(deadly)
     try:
         with rig.case():
             remark = entry.run(rig, case)
+    except GivenUp:
+        raise
     except (Failed, Finding, Unsupported) as outcome:
         return outcome.verdict, str(outcome)
     except HsmbridgeError as error:

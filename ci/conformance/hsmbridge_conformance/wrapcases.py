@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from hsmbridge.codes import CKA, CKK, CKM, CKO, name_of
 from hsmbridge.dialects import Dialect
-from hsmbridge.errors import HsmbridgeError
+from hsmbridge.errors import HsmbridgeError, Pkcs11Error
 from hsmbridge.mechanism import Mechanism, oaep, rsa_aes_key_wrap
-from hsmbridge_conformance.verdict import Unsupported
+from hsmbridge_conformance.journal import GivenUp
+from hsmbridge_conformance.verdict import Failed, Unsupported
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -108,29 +109,43 @@ AES_DIALECTS = {CKM.AES_KEY_WRAP: Dialect.AES_KW, CKM.AES_KEY_WRAP_KWP: Dialect.
 """What the specification says that a number means; 0x210A has three meanings in the field."""
 
 
-def wrap_cases(rig: Rig) -> list[WrapCase]:
-    """Try every mechanism once in both directions and return those that answer CKR_OK.
+def wrap_cases(rig: Rig, *, unwrap: bool) -> list[WrapCase]:
+    """Try every mechanism once and return those that answer CKR_OK, right or wrong.
+
+    A module that crashes or hangs when a mechanism is tried has it too: the checks say what became of it.
 
     Args:
         rig: the worker's means.
+        unwrap: try C_UnwrapKey as well as C_WrapKey.
     """
     listed = rig.token.mechanisms()
-    return [case for case in ALL_CASES if case.listed in listed and why_unusable(rig, case) is None]
+    return [case for case in ALL_CASES if case.listed in listed and is_usable(rig, case, unwrap=unwrap)]
 
 
-def why_unusable(rig: Rig, case: WrapCase) -> str | None:
-    """Wrap a session key and unwrap it again.
-
-    Returns: what the module answered where it could not; None where it could.
-    """
+def is_usable(rig: Rig, case: WrapCase, *, unwrap: bool) -> bool:
+    """Wrap a session key, and unwrap it again where that is asked for."""
+    if case.name in rig.deadly:
+        return True
+    wrapped = None
+    rig.journal.trying(case.name)
     try:
         with rig.case():
             wrapping, unwrapping = case.make_kek(rig)
             wrapped = rig.wrap(case, wrapping, rig.make("aes:256"))
-            rig.unwrap(case, unwrapping, wrapped, arriving())
-    except (HsmbridgeError, Unsupported) as error:
-        return str(error)
-    return None
+            if unwrap:
+                rig.unwrap(case, unwrapping, wrapped, arriving())
+    except GivenUp as outcome:
+        rig.deadly[case.name] = str(outcome)
+    except Pkcs11Error as error:
+        # CKR_OK and a handle that stands for nothing is no inability: what follows an unwrap is for the checks.
+        return wrapped is not None and error.function != "C_UnwrapKey"
+    except (HsmbridgeError, Unsupported):
+        return False
+    except Failed:  # an object that does not go, which is for other checks
+        return wrapped is not None
+    finally:
+        rig.journal.trying("")
+    return True
 
 
 def arriving(key_type: CKK = CKK.AES) -> dict[int, bool | int]:

@@ -48,7 +48,7 @@ _FOREVER = 86400.0
     "reports",
     multiple=True,
     metavar="FORMAT:PATH",
-    help="Write a report: html, junit, md or json; repeatable; - is standard output.",
+    help="Write a report: html, junit, md, json or waivers; repeatable; - is standard output.",
 )
 @click.option("--force", is_flag=True, help="Replace reports that are there.")
 @click.option(

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from hsmbridge_csp.channel import Channel
     from hsmbridge_csp.handoff.messages import Query
     from hsmbridge_csp.handoff.receiver import Receiver
-    from hsmbridge_csp.journal import Journal
+    from hsmbridge_csp.journal import Entry, Journal
 
-__all__ = ["answer"]
+__all__ = ["answer", "give_up"]
 
 _NO_BLOBS = b""
 
@@ -44,3 +44,17 @@ def answer(receiver: Receiver, journal: Journal, channel: Channel, query: Query)
         channel.send(Message.STATEMENT, statement)
     else:
         channel.send(Message.UNDECIDED, b"")
+
+
+def give_up(receiver: Receiver, journal: Journal, entry: Entry, error: BaseException) -> None:
+    """End an import that failed and of which nothing is left: with a tombstone, where that is so for certain.
+
+    Nothing is promised about a bundle, and it can be received again: the keys in it may have no other holder, where
+    they lived in a process that is gone; and what seems to be here already may have been imported under another
+    journal. To refuse it is the user's to decide (``recover --refuse``). Over a channel both cannot be: its blobs were
+    never elsewhere, and the sender waits.
+    """
+    if entry.bundle:
+        journal.reopen(entry.handoff)
+    else:
+        receiver.refuse(entry, type(error).__name__)

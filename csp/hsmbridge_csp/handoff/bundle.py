@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING
 from hsmbridge_csp import cbor
 from hsmbridge_csp.cose import CoseSign1, Header
 from hsmbridge_csp.errors import NTE, BlobError
-from hsmbridge_csp.handoff.durable import sync_directory
+from hsmbridge_csp.handoff.durable import reported, sync_directory
 from hsmbridge_csp.handoff.messages import MAX_KEYS
 from hsmbridge_csp.handoff.proof import RunningDigest
 from hsmbridge_csp.identity import verify
@@ -31,6 +31,7 @@ __all__ = ["BundleHeader", "read_blobs", "unfinished_name", "verify_bundle", "wr
 
 _CONTEXT = b"hsmbridge bundle/1"
 _VERSION = 1
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _MAX_ITEM = 1 << 20
 _BYTES, _ONE, _TWO, _FOUR = 0x40, 24, 25, 26
 _HINT = "the bundle was damaged or not made by hsmbridge; nothing was imported"
@@ -118,15 +119,14 @@ def write_bundle(path: Path, header: BundleHeader, blobs: Iterable[bytes], ident
     """
     running = RunningDigest(header.handoff)
     first = header.encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
+    with reported(path), os.fdopen(os.open(path, _NEW, 0o600), "wb") as file:
         _write(file, first)
         for blob in blobs:
             running.add(blob)
             _write(file, blob)
         _write(file, _trailer(first, running.digest(), identity))
         file.flush()
-        os.fsync(descriptor)
+        os.fsync(file.fileno())
     sync_directory(path)
 
 

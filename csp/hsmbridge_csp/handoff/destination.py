@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 from hsmbridge.codes import CKA, CKO
 from hsmbridge.destruction import Ours
 from hsmbridge.errors import ExistsError
+from hsmbridge.generation import generate_key
+from hsmbridge.keyspec import parse_keyspec
 from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.handoff.errors import HandoffError
 from hsmbridge_csp.keys import SoftwareKey
@@ -25,7 +27,7 @@ from hsmbridge_csp.transfer import key_from
 
 if TYPE_CHECKING:
     from hsmbridge.objects import Object
-    from hsmbridge.template import Value
+    from hsmbridge.template import Template, Value
     from hsmbridge.token import Token
     from hsmbridge_csp.keys import Key
     from hsmbridge_csp.recipients import Opener
@@ -35,6 +37,7 @@ __all__ = ["Destination", "InProcess", "InToken", "arriving_id", "finish_in_toke
 
 TOKEN = "token:"  # noqa: S105 - where a key lives
 _ID_SIZE = 16
+_TRIAL = parse_keyspec("aes:256")
 
 
 class Destination(ABC):
@@ -119,7 +122,7 @@ class InProcess(Destination):
         return "reference" if record.transfer is Transfer.REFERENCE else "memory"
 
     def make(self, record: KeyRecord, blob: bytes) -> None:
-        """Make one key. A session object arrives under a name of its own too, and then gets the one that it came with."""
+        """Make one key. A session object arrives under a name of its own too, and gets the one that it came with."""
         if record.transfer is not Transfer.WRAPPED or record.captured is None:
             self._take(record, persist=False)
             return
@@ -163,8 +166,11 @@ class InToken(Destination):
         if record.captured is None or self.token is None:
             raise KeyStateError("no token key", hint="keep it in a file, or in the receiving process")
         final, arriving = _carried_id(record, blob), arriving_id(blob)
-        for taken in {final, arriving}:
-            if self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: taken}):
+        # In this order: a key that gets its own name meanwhile is found under one of the two.
+        names = tuple(dict.fromkeys((arriving, final)))
+        wanted: Template = {CKA.CLASS: record.captured.cls, CKA.TOKEN: True}
+        for taken in names:
+            if self.token.handles({**wanted, CKA.ID: taken}):
                 raise ExistsError(
                     f"token {self.token.label!r} has a key with id {taken.hex()}",
                     hint="it may be this very key, from an earlier import: see `hsmbridge handoff ls`",
@@ -174,11 +180,11 @@ class InToken(Destination):
         made = self._unwrap(record, blob, name, persist=True)
         if made is not None and name != final:
             self._names.append((made, final))
-        # Another process, with another journal, may have done the same at the same time: then both give way.
-        if len(self.token.handles({CKA.CLASS: record.captured.cls, CKA.TOKEN: True, CKA.ID: name})) > 1:
+        # Another process, with another journal, may have done the same since we looked: who sees the other gives way.
+        if sum(len(self.token.handles({**wanted, CKA.ID: taken})) for taken in names) > 1:
             raise ExistsError(
                 f"another process imported the same key into token {self.token.label!r}",
-                hint="neither keeps it; receive the bundle again",
+                hint="this import gave way; if no key is there in the end, receive the bundle again",
             )
 
     def publish(self) -> None:
@@ -210,13 +216,21 @@ def remove_from_token(token: Token, arriving: bytes) -> None:
 
 
 def _arrived(token: Token, arriving: bytes, *, on_token: bool) -> list[Object]:
-    """Find what has an arriving name; each object is asked for it once more, lest a search answer wrongly."""
-    return [
+    """Find what has an arriving name; each object is asked for it once more, lest a search answer wrongly.
+
+    Raises:
+        Pkcs11Error: the token does not answer, or the login is gone.
+    """
+    found = [
         key
         for cls in (CKO.SECRET_KEY, CKO.PRIVATE_KEY)
         for key in token.find({CKA.CLASS: cls, CKA.TOKEN: on_token, CKA.ID: arriving})
         if key.read_identity().id == arriving
     ]
+    # After a logout a search leaves private objects out, and says nothing of it; making one is refused then.
+    with Ours(token) as ours:
+        ours.remove(ours.take(generate_key(token, _TRIAL, {})))
+    return found
 
 
 def _remove(made: Object) -> None:

@@ -9,14 +9,33 @@ Source: rename(2), link(2), fsync(2).
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import ExistsError
+from hsmbridge_csp.handoff.errors import KeyFileError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["erase", "give_name", "sync_directory"]
+__all__ = ["erase", "give_name", "reported", "sync_directory"]
+
+
+@contextmanager
+def reported(path: Path) -> Iterator[None]:
+    """Turn what the file system says of a file into our error.
+
+    Raises:
+        KeyFileError: it refused or failed.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise KeyFileError(
+            f"{path}: {(error.strerror or str(error)).lower()}",
+            hint="free some space or repair the file system, then run `hsmbridge handoff recover`",
+        ) from error
 
 
 def give_name(path: Path, name: Path) -> None:
@@ -24,34 +43,46 @@ def give_name(path: Path, name: Path) -> None:
 
     Raises:
         ExistsError: another file has that name; both are kept.
+        KeyFileError: the file system refused or failed.
     """
     if not path.exists():
         return
-    try:
-        os.link(path, name)
-    except FileExistsError:
-        if not path.samefile(name):
-            raise ExistsError(f"{name} is another file now", hint=f"the key is kept as {path}") from None
-    path.unlink()
+    with reported(path):
+        try:
+            os.link(path, name)
+        except FileExistsError:
+            if not path.samefile(name):
+                raise ExistsError(f"{name} is another file now", hint=f"the key is kept as {path}") from None
+        path.unlink()
     sync_directory(path)
 
 
 def erase(path: Path) -> None:
-    """Overwrite a file and remove it durably; does nothing where there is none."""
+    """Overwrite a file and remove it durably; does nothing where there is none.
+
+    Raises:
+        KeyFileError: the file system refused or failed.
+    """
     if not path.exists():
         return
-    with path.open("r+b") as file:
-        file.write(bytes(os.fstat(file.fileno()).st_size))
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
+    with reported(path):
+        with path.open("r+b") as file:
+            file.write(bytes(os.fstat(file.fileno()).st_size))
+            file.flush()
+            os.fsync(file.fileno())
+        path.unlink()
     sync_directory(path)
 
 
 def sync_directory(path: Path) -> None:
-    """Make a change of names in a file's directory durable."""
-    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Make a change of names in a file's directory durable.
+
+    Raises:
+        KeyFileError: the file system refused or failed.
+    """
+    with reported(path.parent):
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

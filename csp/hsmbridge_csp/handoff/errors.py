@@ -5,7 +5,7 @@ from __future__ import annotations
 from hsmbridge.errors import InputError, PolicyError
 from hsmbridge_csp.errors import NTE, CspError
 
-__all__ = ["AlreadyImportedError", "HandoffError", "InDoubtError", "RefusedError", "StatementError"]
+__all__ = ["AlreadyImportedError", "HandoffError", "InDoubtError", "KeyFileError", "RefusedError", "StatementError"]
 
 
 class HandoffError(CspError):
@@ -28,6 +28,10 @@ class InDoubtError(HandoffError):
             hint="`hsmbridge handoff recover` settles it from evidence; a receipt file goes to `handoff commit`",
         )
         self.handoff = handoff
+
+
+class KeyFileError(HandoffError):
+    """The file system refused or failed to write, rename or remove a key's file or a bundle."""
 
 
 class RefusedError(HandoffError):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.errors import ExistsError
 from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.handoff.destination import Destination
-from hsmbridge_csp.handoff.durable import erase, give_name, sync_directory
+from hsmbridge_csp.handoff.durable import erase, give_name, reported, sync_directory
 from hsmbridge_csp.handoff.source import FILE
 from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import Transfer
@@ -70,11 +70,12 @@ class InFiles(Destination):
             return
         raw = self._render(key)
         path = arriving_name(self._files[blob], blob)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(raw)
-            file.flush()
-            os.fsync(descriptor)
+        with reported(path):
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(descriptor)
         sync_directory(path)
 
     def publish(self) -> None:

@@ -11,7 +11,7 @@ from hsmbridge.errors import ExistsError, KekError
 from hsmbridge_csp.handoff.arriving import check_whole, open_sealed
 from hsmbridge_csp.handoff.bundle import BundleHeader, read_blobs, unfinished_name, verify_bundle, write_bundle
 from hsmbridge_csp.handoff.durable import give_name
-from hsmbridge_csp.handoff.errors import AlreadyImportedError
+from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError
 from hsmbridge_csp.handoff.exporting import Export, sealed_for_recipient
 from hsmbridge_csp.handoff.messages import Offer
 from hsmbridge_csp.journal import Owner, Phase, Role
@@ -78,12 +78,24 @@ def send_bundle(  # noqa: PLR0913, PLR0917 - who, what, for whom, where
             sealed = sealed_for_recipient(export, pending, recipient, party.identity, token)
             write_bundle(unfinished, header, export.blobs(), party.identity)
             pending = sender.sealed(pending, sealed)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
+        except BaseException as error:
+            _discard(unfinished, entry.handoff, error)
             raise
     with sender.doubting(entry.handoff):  # from here on somebody may have the bundle
         give_name(unfinished, path)
     return pending
+
+
+def _discard(unfinished: Path, handoff: bytes, why: BaseException) -> None:
+    """Remove a bundle that is not to be.
+
+    Raises:
+        InDoubtError: it is still there, where somebody may find it: the keys do not go on beside it.
+    """
+    try:
+        unfinished.unlink(missing_ok=True)
+    except OSError as failure:
+        raise InDoubtError(f"{unfinished} cannot be removed: {failure.strerror}", handoff=handoff) from why
 
 
 def receive_bundle(receiver: Receiver, party: Party, path: Path, opener: Opener, destination: Destination) -> Received:

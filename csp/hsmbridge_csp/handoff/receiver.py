@@ -17,7 +17,7 @@ from hsmbridge.errors import HsmbridgeError
 from hsmbridge_csp.channel.errors import ChannelError
 from hsmbridge_csp.channel.passing import close_all
 from hsmbridge_csp.errors import NTE, BlobError
-from hsmbridge_csp.handoff.answering import answer
+from hsmbridge_csp.handoff.answering import answer, give_up
 from hsmbridge_csp.handoff.arriving import check_whole, open_from_channel, open_sealed
 from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError
 from hsmbridge_csp.handoff.messages import Message, Offer, Query, unpack_blobs
@@ -160,12 +160,12 @@ class Receiver:
         Raises:
             AlreadyImportedError: a blob was claimed before, by this handoff or another one.
             InDoubtError: something of the import may be left.
-            HsmbridgeError: nothing was imported; the journal has the tombstone.
+            HsmbridgeError: nothing was imported; the journal has the tombstone, or the bundle can be received again.
         """
         try:
             places = [destination.place(record, blob) for blob, record in arrivals]
         except HsmbridgeError as error:
-            self.refuse(entry, type(error).__name__)
+            give_up(self, self._journal, entry, error)
             raise
         keys = [
             KeyEntry(position=position, blob=blob, place=place, residency="", evidence="")
@@ -239,7 +239,7 @@ class Receiver:
         except Exception as failure:  # noqa: BLE001 - whatever it is, something may be left
             text = f"{error}; and not everything could be removed: {failure}"
             raise InDoubtError(text, handoff=entry.handoff) from error
-        self.refuse(entry, type(error).__name__)
+        give_up(self, self._journal, entry, error)
 
     def _send_quietly(self, channel: Channel, statement: bytes) -> None:
         """Send a statement that is durable: a sender that does not get it asks again."""

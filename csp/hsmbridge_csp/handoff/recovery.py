@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.errors import HsmbridgeError, NotFoundError
 from hsmbridge_csp.handoff.bundle import unfinished_name
 from hsmbridge_csp.handoff.destination import TOKEN, arriving_id, finish_in_token, remove_from_token
-from hsmbridge_csp.handoff.durable import give_name
+from hsmbridge_csp.handoff.durable import give_name, reported
 from hsmbridge_csp.handoff.files import finish_in_file, remove_from_file
 from hsmbridge_csp.handoff.receiver import Receiver
 from hsmbridge_csp.handoff.source import FILE, destroy_file, frozen_name, look_gone, thaw_file
@@ -98,7 +98,9 @@ class Recovery:
     def _sender(self, entry: Entry) -> str:
         if entry.phase is Phase.INTENT:
             if entry.bundle:
-                unfinished_name(Path(entry.bundle), entry.handoff).unlink(missing_ok=True)
+                unfinished = unfinished_name(Path(entry.bundle), entry.handoff)
+                with reported(unfinished):
+                    unfinished.unlink(missing_ok=True)
             self._thaw(entry)
             self._journal.advance(Role.SENDER, entry.handoff, Phase.INTENT, Phase.THAWED, remark=self._lost(entry))
             return f"nothing had left: {self._lost(entry) or 'the keys go on at the source'}"

@@ -17,7 +17,7 @@ from hsmbridge.errors import NotFoundError
 from hsmbridge.residency import Residency
 from hsmbridge_csp.disposition import Disposition, Outcome
 from hsmbridge_csp.errors import KeyStateError
-from hsmbridge_csp.handoff.durable import erase, give_name, sync_directory
+from hsmbridge_csp.handoff.durable import erase, give_name, reported, sync_directory
 from hsmbridge_csp.token_key import TokenKey
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ class FileSource:
             KeyStateError: it was replaced since.
         """
         frozen = frozen_name(self.path, handoff)
-        self.path.rename(frozen)
+        with reported(self.path):
+            self.path.rename(frozen)
         sync_directory(self.path)
         if not hmac.compare_digest(file_digest(frozen), self._digest):
             raise KeyStateError(f"{self.path} was changed since it was read", hint="nothing was sent; try it again")

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from hsmbridge_csp.journal.entries import Entry, KeyEntry, Phase, Role
-from hsmbridge_csp.journal.file import JournalFile
+from hsmbridge_csp.journal.file import JournalError, JournalFile
 from hsmbridge_csp.journal.owner import Owner
 
 if TYPE_CHECKING:
@@ -186,7 +186,12 @@ class Journal(JournalFile):
                 f"SELECT {_ENTRY} FROM handoff WHERE {where} ORDER BY rowid",  # noqa: S608 - constants
                 values,
             ).fetchall()
-        return [_entry(row) for row in rows]
+        try:
+            return [_entry(row) for row in rows]
+        except (AttributeError, TypeError, ValueError):
+            raise JournalError(
+                f"journal {self.path} has a row that no hsmbridge wrote", hint="restore the file from a backup"
+            ) from None
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

@@ -13,7 +13,7 @@ from typing import BinaryIO, NoReturn, cast
 
 from hsmbridge.errors import HsmbridgeError
 from hsmbridge_csp.tls.alerts import AlertDescription, ContentType, TlsAlertError
-from hsmbridge_csp.tls.errors import TlsConnectionError, TlsTimeoutError
+from hsmbridge_csp.tls.errors import TlsConnectionError, TlsTimeoutError, TlsTruncatedError
 from hsmbridge_csp.tls.files import BUFFER, RawReader
 from hsmbridge_csp.tls.held import HeldConnection
 from hsmbridge_csp.tls.messages import KeyUpdate, read_alert
@@ -125,7 +125,7 @@ class TlsConnection(HeldConnection):
             raise TlsTimeoutError("the peer says nothing", hint="read again later, or close") from error
         except TlsTimeoutError:
             raise
-        except TlsAlertError as error:
+        except (TlsAlertError, TlsTruncatedError) as error:
             self.end(error.alert)
             raise
         except HsmbridgeError:

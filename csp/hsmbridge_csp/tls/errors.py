@@ -5,7 +5,12 @@ Source: RFC 8446 section 6; docs/tls.md.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hsmbridge_csp.errors import NTE, CspError
+
+if TYPE_CHECKING:
+    from hsmbridge_csp.tls.alerts import AlertDescription
 
 __all__ = [
     "TlsClosedError",
@@ -22,9 +27,24 @@ class TlsConnectionError(CspError):
 
 
 class TlsTruncatedError(TlsConnectionError):
-    """The stream ended without close_notify: what came may not be all that was sent."""
+    """The stream ended without close_notify: what came may not be all that was sent.
+
+    Args:
+        alert: what the peer is told, who may have closed its sending side only; None where no RFC names an alert, which
+            is between two records.
+
+    Attributes:
+        alert: as given.
+    """
 
     nte = NTE.BAD_DATA
+
+    def __init__(self, alert: AlertDescription | None) -> None:
+        super().__init__(
+            f"the stream ended {'within a record' if alert else 'without close_notify'}",
+            hint="what came may not be all that was sent: discard it",
+        )
+        self.alert = alert
 
 
 class TlsPeerAlertError(TlsConnectionError):

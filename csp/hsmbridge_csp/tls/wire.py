@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hsmbridge_csp.tls.alerts import ContentType
+from hsmbridge_csp.tls.alerts import AlertDescription, ContentType
 from hsmbridge_csp.tls.errors import TlsTruncatedError
 from hsmbridge_csp.tls.protection import HEADER, HEADER_SIZE, WIRE_VERSION
 from hsmbridge_csp.tls.suites import TlsVersion
@@ -96,7 +96,5 @@ class RecordReader:
                 self._start, self._end = 0, there
             count = self._socket.recv_into(self._view[self._end :])
             if not count:
-                raise TlsTruncatedError(
-                    "the stream ended without close_notify", hint="what came may not be all that was sent: discard it"
-                )
+                raise TlsTruncatedError(AlertDescription.DECODE_ERROR if there else None)
             self._end += count

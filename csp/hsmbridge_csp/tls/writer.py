@@ -126,14 +126,14 @@ class RecordWriter:
     def _make_room(self) -> None:
         if self._key.remaining > _RESERVE:
             return
-        if not self._key.has_secret:
-            raise KeyStateError(
-                "the connection's key has protected all the records that it may",
-                hint="close the connection and make a new one: TLS 1.2 has no KeyUpdate",
-            )
         self._update_key(KeyUpdate.NOT_REQUESTED)
 
     def _update_key(self, request: KeyUpdate) -> None:
+        if not self._key.has_secret:
+            raise KeyStateError(
+                f"the key cannot be renewed, and protects {self._key.remaining} more records",
+                hint="TLS 1.2 has no KeyUpdate: close the connection in time and make a new one",
+            )
         record = self._key.seal(ContentType.HANDSHAKE, key_update_message(request))
         self._key.update()  # first: a record that could not be sent at once is sent later all the same
         self._send(record)

@@ -246,7 +246,7 @@ def test_standing_agrees_with_the_run(results: list[Any], words: tuple[str, str]
 def test_destinations() -> None:
     """FORMAT:PATH names one of the forms; a path may have colons itself."""
     assert parse_destination("html:a:b.html") == ("html", "a:b.html")
-    assert {parse_destination(f"{name}:p")[0] for name in FORMATS} == {"html", "junit", "md", "json"}
+    assert {parse_destination(f"{name}:p")[0] for name in FORMATS} == {"html", "junit", "md", "json", "waivers"}
     for bad in ("html", "html:", "pdf:x", ""):
         with pytest.raises(UsageError):
             parse_destination(bad)

@@ -100,13 +100,14 @@ def not_destroyable(rig: Rig, case: None) -> None:
 def neighbours_untouched(rig: Rig, case: None) -> None:
     """Destroying one object leaves all others as they are.
 
-    A key is destroyed that has neighbours with the same label, type and attributes: session objects, and a token
-    object. Afterwards every other session object is still listed, and the neighbours have all their attributes.
+    A key is destroyed that has neighbours with the same label, type and attributes: session objects and token objects
+    that were made before it and after it. Afterwards every other session object is still listed, and the neighbours
+    have all their attributes.
     """
     del case
-    neighbours = [rig.make("aes:256") for _ in range(3)]
-    neighbours.append(rig.make("aes:256", {CKA.TOKEN: True}))
+    neighbours = [rig.make("aes:256", {CKA.TOKEN: on_token}) for on_token in (False, True)]
     key = rig.make("aes:256")
+    neighbours += [rig.make("aes:256", {CKA.TOKEN: on_token}) for on_token in (False, True)]
     listed = rig.inventory()
     before = [rig.everything(neighbour) for neighbour in neighbours]
     gone = destroy_for_test(rig, key)

@@ -21,7 +21,7 @@ __all__: list[str] = []
 
 
 def _mechanisms(rig: Rig) -> Iterable[WrapCase]:
-    return rig.wrap_cases()
+    return rig.wrap_cases(unwrap=False)
 
 
 @check("HSB-WRAP-001", subject=Subject.MODULE, level=Level.MUST, clauses="W SK", cases=_mechanisms)
@@ -69,7 +69,9 @@ def output_length(rig: Rig, case: WrapCase) -> None:
         raise Finding(f"the size query answered {asked.name}, the specification has CKR_OK")
     given = wrap_into(rig, case, wrapping, key, asked.length)
     if given.ckr == CKR.BUFFER_TOO_SMALL:
-        raise Failed(f"the size query said {asked.length} bytes, and a buffer of that size was then answered {given.name}")
+        raise Failed(
+            f"the size query said {asked.length} bytes, and a buffer of that size was then answered {given.name}"
+        )
     if given.ckr != CKR.OK:
         raise Failed(f"C_WrapKey with the length that the size query gave answered {given.name}")
     if given.overrun:

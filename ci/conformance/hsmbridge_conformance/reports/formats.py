@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import UsageError
-from hsmbridge_conformance.reports import as_json, html, junit, markdown
+from hsmbridge_conformance.reports import as_json, as_waivers, html, junit, markdown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +19,7 @@ FORMATS: dict[str, Callable[[Report], str]] = {
     "junit": junit.render,
     "md": markdown.render,
     "json": as_json.render,
+    "waivers": as_waivers.render,
 }
 """Name, as ``--report`` takes it, to the function that makes the text."""
 
