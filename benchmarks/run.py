@@ -38,6 +38,10 @@ PLAINTEXT_KEY_BLOB = bytes.fromhex("08020000 10660000 20000000") + bytes(range(3
 """A CryptoAPI PLAINTEXTKEYBLOB (BLOBHEADER with CALG_AES_256, a DWORD of length, the key), for ``inspect``."""
 
 
+_SLOW_ROUNDS = 7
+"""Rounds of what waits for the disk."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
     """One comparison.
@@ -176,6 +180,27 @@ def over_channel(rounds: int, keys: int) -> list[Row]:
     ]
 
 
+def handoffs(rounds: int, keys: int, *, quick: bool) -> list[Row]:
+    """Take *keys* record keys through whole handoffs in each round, grouped and one by one; it prints the memory."""
+    stream = "10000" if quick else "100000"
+    arguments = ["--keys", str(keys), "--rounds", str(min(rounds, _SLOW_ROUNDS)), "--stream", stream]
+    answers: list[dict[str, float]] = figures_of("handoff.py", *arguments)["rounds"]
+    grouped = [(answer["grouped"], answer["channel"]) for answer in answers]
+    single = [(answer["single"], answer["channel"]) for answer in answers]
+    return [
+        compare("record keys, one handoff", "keys/s", grouped, "over a channel alone", 0.5, at_least=True),
+        compare("a handoff for each key", "keys/s", single, "over a channel alone", None, at_least=True),
+    ]
+
+
+def tls_records(rounds: int) -> list[Row]:
+    """Seal and open TLS records in place in each round, and call the AEAD alone."""
+    name = "TLS 1.3, AES-128-GCM"
+    answers = figures_of("tls_records.py", "--records", "1000", "--rounds", str(min(rounds, _SLOW_ROUNDS)))
+    pairs = [(answer[name]["ours"], answer[name]["direct"]) for answer in answers]
+    return [compare(f"{name}: seal, open", "records/s", pairs, "AESGCM alone", 0.6, at_least=True)]
+
+
 def figures_of(script: str, *arguments: str) -> Any:  # noqa: ANN401 - each script has its own form
     """Run another benchmark in a process of its own, whose memory is then its own too.
 
@@ -217,13 +242,15 @@ def main() -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a budget is missed")
     parser.add_argument("--keys", metavar="N", type=int, default=1000, help="keys in a round (default: %(default)s)")
     parser.add_argument("--rounds", metavar="N", type=int, default=21, help="rounds (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="export and import fewer keys")
+    parser.add_argument("--quick", action="store_true", help="export, import and hand over fewer keys")
     options = parser.parse_args()
     if "HSMBRIDGE_TEST_TOKEN" not in os.environ:
         with_token = str(ROOT / "ci" / "with-token")
         os.execv(with_token, [with_token, "softhsm", "--", sys.executable, __file__, *sys.argv[1:]])  # noqa: S606 - ours
     compile_program()
     rows = wrapping(options.rounds, options.keys) + over_channel(options.rounds, options.keys)
+    rows += handoffs(options.rounds, options.keys, quick=options.quick)
+    rows += tls_records(options.rounds)
     failure = ""
     try:
         rows += start_up(options.rounds)

@@ -107,7 +107,7 @@ class Arrival:
         """
         found = self._query.read(self.token.calls, session, key.handle)
         if found is not self._right:  # the very same answers as those of the key before need no second look
-            self._compare(key, found)
+            found = self._compare(key, found)
         if CKA.ID in found and CKA.LABEL in found:
             identity = Identity(
                 cls=self.request.cls,
@@ -117,7 +117,8 @@ class Arrival:
             )
             key.know(identity)
 
-    def _compare(self, key: Object, found: Attributes) -> None:
+    def _compare(self, key: Object, found: Attributes) -> Attributes:
+        """Mend what can be mended, and return what the object is like then."""
         different = self._differences(found)
         later = {kind: self._wanted[kind] for kind in different if kind in _SET_LATER}
         if later:
@@ -138,6 +139,7 @@ class Arrival:
                 hint="the mechanism changes lengths on this token",
             )
         self._right = found
+        return found
 
     def _differences(self, found: Attributes) -> list[int]:
         """What is not as wanted; an attribute that the module does not know at all has its default."""

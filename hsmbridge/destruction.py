@@ -114,7 +114,11 @@ class Ours:
         """
         if any(other is made for other in self._made):
             self.release(made)
-            _destroy(made, made.identity)
+            try:
+                _destroy(made, made.identity)
+            except HsmbridgeError as failure:
+                self._report(made, failure)
+                raise
             return
         raise HardwareKeyError("only an object that this operation made is removed", hint="nothing was destroyed")
 
@@ -127,10 +131,17 @@ class Ours:
             try:
                 _destroy(made, made.identity)
             except HsmbridgeError as failure:
-                self.debris.append(f"{made.name} may be left in token {self.token.label!r}: {failure}")
+                self.debris.append(self._report(made, failure))
         self._made.clear()
         if self.debris and isinstance(error, HsmbridgeError):
             error.add_note("; ".join(self.debris))
+
+    def _report(self, made: Object, failure: HsmbridgeError) -> str:
+        """Log what may be left, unless the destroy itself has done so; the sentence."""
+        text = f"{made.name} may be left in token {self.token.label!r}: {failure}"
+        if not (isinstance(failure, Pkcs11Error) and failure.function == "C_DestroyObject"):
+            LOG.warning("%s", text)
+        return text
 
 
 def _destroy(key: Object, expected: Identity) -> int:

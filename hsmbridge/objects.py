@@ -5,12 +5,13 @@ Source: PKCS#11 v3.1 section 4 (objects) and 5.7 (object management).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hsmbridge.attributes import AttributeQuery, Attributes, read_secret
 from hsmbridge.codes import CKA, CKK, CKO, UNAVAILABLE, name_of
-from hsmbridge.errors import ExistsError, NotFoundError, StaleObjectError
+from hsmbridge.errors import ExistsError, NotFoundError, Pkcs11Error, StaleObjectError
 from hsmbridge.template import PackedTemplate, Template
 
 if TYPE_CHECKING:
@@ -135,9 +136,27 @@ class Object:
         Raises:
             Pkcs11Error: the token refuses.
         """
-        with self.token.sessions as session:
-            self.token.calls.set_attributes(session, self.handle, PackedTemplate(template))
+        try:
+            with self.token.sessions as session:
+                self.token.calls.set_attributes(session, self.handle, PackedTemplate(template))
+        except Pkcs11Error:
+            self._rename(template)
+            raise
         self._identity = None
+
+    def _rename(self, template: Template) -> None:
+        """Know the name that a call has given though it reported an error: else the object counts as another one."""
+        known, key_id, label = self._identity, template.get(CKA.ID), template.get(CKA.LABEL)
+        if known is None:
+            return
+        named = replace(
+            known,
+            id=key_id if isinstance(key_id, bytes) else known.id,
+            label=label if isinstance(label, str) else known.label,
+        )
+        with suppress(Pkcs11Error):  # where nothing answers, it keeps the name that it had
+            if self.read_identity() == named:
+                self._identity = named
 
     def __repr__(self) -> str:
         state = f"handle {self._handle}" if self._handle is not None else "destroyed"

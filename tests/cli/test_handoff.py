@@ -751,16 +751,16 @@ def test_a_session_key_becomes_a_token_object(fresh: Cli) -> None:
     assert "died-with-process" in pair.alice("handoff", "commit", "receipt").text
 
 
-def test_a_running_state_is_refused_with_a_tombstone(pair: Pair) -> None:
-    """A file cannot hold a running state: refused with 4, and the tombstone is written where the receipt would be."""
+def test_a_running_state_does_not_go_into_a_file(pair: Pair) -> None:
+    """A file cannot hold a running state: refused with 4, nothing is promised, and a program can receive the bundle."""
     make_pair(pair.alice, "p256")
     sent_by_a_program(pair.alice, "running", str(pair.directory / "p256.pub"))
     told = refused(pair.bob, *TAKE, "-i", "bundle", "--receipt", "receipt", "-o", "file:there", status=4)
     assert "CBC state" in told.err
-    assert "refused for good" in told.err
+    assert "can be received again" in told.err
     assert not (pair.directory / "there").exists()
-    assert phases(pair.bob) == ["refused"]
-    assert (pair.directory / "receipt").exists()
+    assert phases(pair.bob) == ["offered"]
+    assert not (pair.directory / "receipt").exists()
 
 
 def test_a_wrong_key_promises_nothing(pair: Pair) -> None:

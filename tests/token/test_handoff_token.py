@@ -352,6 +352,46 @@ def test_a_receiver_that_is_killed(  # noqa: PLR0913, PLR0917 - fixtures and the
                 ours.take(left)
 
 
+# ---- a naming that fails
+
+NAMING_FAILS = " ".join(
+    f"C_SetAttributeValue#{nth}={when}:0x30" for nth, when in ((1, "before"), (3, "after"), (4, "before"), (5, "after"))
+)
+
+
+def test_a_naming_that_fails(
+    token: Token, token_env: TokenEnv, kek: TokenKek, shim: Path, tmp_path: Path
+) -> None:  # fmt: skip
+    """C_SetAttributeValue fails, with and without effect, when the arrived key gets its own CKA_ID.
+
+    A token object's receipt was durable by then: the sender has it and destroys, the receiver is told by an error of
+    its own that carries the usable key, and `recover`, in the same living process, gives the name. A session object's
+    was not: nothing is left of it, both sides are told, and the source goes on.
+    """
+    environment = {"HANDOFF_DIR": str(tmp_path), "HANDOFF_KEK": kek.kek.identity.label}
+    environment |= shim_environment(token_env.module, actions=NAMING_FAILS, armed=tmp_path / "armed")
+    told = run_child("handoff_naming_child", through(shim, token_env), environment)
+    try:
+        for one in told["unnamed"]:
+            assert one["raised"] == "UnpublishedError", one["text"]
+            assert "C_SetAttributeValue failed" in one["text"]
+            assert "hsmbridge handoff recover" in one["hint"]
+            assert one["destroyed"]
+            assert bytes.fromhex(one["stream"]) == cbc(bytes.fromhex(one["value"]))
+            assert (one["before"], one["owner"], "Pkcs11Error" in one["remark"]) == ("imported", False, True)
+            assert (one["outcomes"], one["phases"]) == (["imported and in place"], [["done"], ["done"]])
+            assert in_token(token, arriving_id(bytes.fromhex(one["blob"]))) == []
+            (arrived,) = in_token(token, bytes.fromhex(one["id"]))
+            assert TokenKey(arrived).encrypt(TEXT, final=True) == cbc(bytes.fromhex(one["value"]))
+        for one in told["refused"]:
+            assert (one["sent"], one["received"]) == ("RefusedError", "Pkcs11Error"), one
+            assert one["phases"] == [["thawed"], ["refused"]]
+            assert one["left"] == 1, "the source and nothing else"
+            assert bytes.fromhex(one["stream"]) == cbc(bytes.fromhex(one["value"]))
+    finally:
+        remove(token, *(bytes.fromhex(one["id"]) for one in told["unnamed"]))
+
+
 # ---- two holders
 
 

@@ -117,7 +117,7 @@ def test_wheel_installs_the_command(wheel: Path) -> None:
 def test_runtime_dependencies_have_no_upper_bound(wheel: Path) -> None:
     """Each runtime dependency has a lower bound and no cap: a cap would lock users out of security updates."""
     metadata = Parser().parsestr(read(wheel, ".dist-info/METADATA"))
-    required = metadata.get_all("Requires-Dist") or []
+    required = [line for line in metadata.get_all("Requires-Dist") or [] if "extra ==" not in line]
     assert {re.split(r"[<>=!~]", line)[0] for line in required} == {
         "cbor2",
         "click",
@@ -127,6 +127,14 @@ def test_runtime_dependencies_have_no_upper_bound(wheel: Path) -> None:
     }
     for line in required:
         assert re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", line), line
+
+
+def test_the_one_extra(wheel: Path) -> None:
+    """A library for TLS handshakes comes with the extra tls-demo alone, and without a cap."""
+    metadata = Parser().parsestr(read(wheel, ".dist-info/METADATA"))
+    assert metadata.get_all("Provides-Extra") == ["tls-demo"]
+    extras = [line for line in metadata.get_all("Requires-Dist") or [] if "extra ==" in line]
+    assert [re.sub(r"\s*;.*", "", line) for line in extras] == ["tlslite-ng>=0.8.2"]
 
 
 def test_there_are_requirement_files() -> None:

@@ -31,6 +31,7 @@ CHAPTERS = {
     "blob": "Blob",
     "separation": "Separation",
     "access": "Access",
+    "fault": "Faults",
 }
 """Name of the module below ``checks`` to the chapter's title, in the order of a run. Each runs in its own process."""
 
@@ -151,6 +152,7 @@ _CONTINUED: dict[str, tuple[str, ...]] = {
     "e2e": ("e2e_state",),
     "blob": ("blob_secrets",),
     "separation": ("separation_attacks", "separation_names"),
+    "fault": ("fault_processes",),
 }
 """Chapters that are too long for one module, and the modules that they go on in."""
 

@@ -29,6 +29,15 @@ _MAKING = frozenset(
 )
 """Functions that leave handles of new objects behind their last arguments."""
 
+_CONCLUDING = frozenset({"C_Encrypt", "C_Decrypt", "C_Sign", "C_Verify"})
+"""Functions that end what an Init call began whatever they answer, and change no object: they are always made.
+
+A module whose C_Encrypt was never called would have an operation open that no failing module has.
+"""
+
+_BEGINNING = frozenset({"C_EncryptInit", "C_DecryptInit", "C_SignInit", "C_VerifyInit"})
+"""Functions that leave no operation behind where they report an error: those that fail are never made."""
+
 CHANGING = _MAKING | {DESTROY, "C_SetAttributeValue"}
 """Functions that leave the token otherwise than it was."""
 
@@ -76,12 +85,20 @@ class Fault:
         """Whether the call of this number goes wrong."""
         return number == self.at or (self.onwards and 0 < self.at < number)
 
+    def fails(self, function: str) -> bool:
+        """Whether a call of this function that goes wrong is not made at all, but answered."""
+        if self.deed is Deed.AFTER:
+            return function in _BEGINNING
+        return self.deed is Deed.BEFORE and function not in _CONCLUDING
+
 
 class _Current(threading.local):
     """The call that a thread is making."""
 
     number = 0
     makes: tuple[object, ...] = ()
+    lost = False
+    """Whether it is made, and its answer is replaced."""
 
 
 class FaultPlan:
@@ -119,7 +136,7 @@ class FaultPlan:
     def entering(self, function: str, arguments: tuple[object, ...]) -> int | None:
         """Count a call; the answer is given here where it is not to be made."""
         current = self._current
-        current.number, current.makes = 0, ()
+        current.number, current.makes, current.lost = 0, (), False
         if not arguments:
             return None
         with self._lock:
@@ -127,7 +144,7 @@ class FaultPlan:
             number = len(self.names)
             hit = self._fault.hits(number)
             self.spent |= hit
-            made = not (hit and self._fault.deed is Deed.BEFORE)
+            made = not (hit and self._fault.fails(function))
             if function == DESTROY and isinstance(arguments[1], int):
                 self._note_destroy(arguments[1], made=made)
         if hit and self._fault.deed is Deed.CLOSE and self._close is not None:
@@ -135,14 +152,14 @@ class FaultPlan:
         elif hit:
             _DEEDS.get(self._fault.deed, _nothing)(self._fault)
         current.number, current.makes = number, arguments[-2:] if function in _MAKING else ()
+        current.lost = hit and made and self._fault.deed in {Deed.BEFORE, Deed.AFTER}
         return None if made else self._fault.ckr
 
     def returned(self, ckr: int) -> int:
         """Take note of the answer to the thread's current call, and change it where the plan says so."""
         current = self._current
-        number, makes = current.number, current.makes
-        current.number, current.makes = 0, ()
-        lost = self._fault.hits(number) and self._fault.deed is Deed.AFTER
+        number, makes, lost = current.number, current.makes, current.lost
+        current.number, current.makes, current.lost = 0, (), False
         if makes and ckr == CKR.OK:
             self._note_made(list(_handles(makes)), lost=lost)
         if self._fault.hits(number) and self._fault.deed is Deed.KILL_AFTER:
@@ -218,5 +235,6 @@ def changing(names: list[str]) -> list[int]:
 
 
 def sample(names: list[str]) -> list[int]:
-    """Return the numbers of the calls to try where there are many: the first of each row of calls of one function."""
-    return [number for number, name in enumerate(names, 1) if number == 1 or name != names[number - 2]]
+    """Return the numbers of the calls to try where there are many: the first and the last call of each function."""
+    last = {name: number for number, name in enumerate(names, 1)}
+    return sorted({*last.values(), *(names.index(name) + 1 for name in last)})

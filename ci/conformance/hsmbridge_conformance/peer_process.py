@@ -20,6 +20,7 @@ from hsmbridge.template import PackedTemplate
 from hsmbridge_conformance.importing import Importing
 from hsmbridge_conformance.journal import CallJournal
 from hsmbridge_conformance.keymaking import KeyMaker
+from hsmbridge_conformance.peer_moving import MovingVerbs
 from hsmbridge_conformance.target import Target
 from hsmbridge_conformance.verdict import Unsupported
 from hsmbridge_conformance.wrapcases import ALL_CASES
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Peering", "main"]
 
 
-class Peering:
+class Peering(MovingVerbs):
     """What the second process can be asked to do; each public method is one verb.
 
     Args:
@@ -39,7 +40,7 @@ class Peering:
     """
 
     def __init__(self, journal: CallJournal) -> None:
-        self._journal = journal
+        super().__init__(journal)
         self._token: Token | None = None
         self._target: dict[str, Any] = {}
         self._prefix = ""

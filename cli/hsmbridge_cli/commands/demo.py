@@ -37,8 +37,13 @@ __all__ = ["demo"]
     metavar="PATH",
     help="Your module as pkcs11-tool can load it, where it needs init arguments otherwise.",
 )
+@click.option(
+    "--tls",
+    is_flag=True,
+    help="Hand over live TLS connections instead: curl over TLS 1.2 and 1.3 (needs the extra `tls-demo`).",
+)
 @click.pass_obj
-def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int:
+def demo(settings: Settings, keep: Path | None, judge_module: str | None, tls: bool) -> int:
     r"""Hand seven keys from a secure process to an application process.
 
     Each key is stopped in the middle of a stream and finished by the other process; then the software copies are
@@ -48,9 +53,13 @@ def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int
     Without --module it makes a throw-away SoftHSM token in a private directory. With --module and --token-label it
     uses your token and removes the keys that it made there.
 
+    With --tls the secure process runs handshakes with a certificate key in the token, and the application process takes
+    the connections over, in the middle, without their clients noticing.
+
     \b
     Examples:
       hsmbridge demo
+      hsmbridge demo --tls
       hsmbridge demo --keep /tmp/demo
       hsmbridge demo --json
     """
@@ -59,6 +68,8 @@ def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int
     from hsmbridge_cli.demo.director import direct
 
     disable_core_dumps()
+    if tls:
+        return _demo_tls(settings, keep)
     with _directory(keep) as directory:
         config = _config(settings, directory, keep=keep is not None)
         outcome = direct(config, judge_module or config.module, keep=keep is not None)
@@ -66,6 +77,22 @@ def demo(settings: Settings, keep: Path | None, judge_module: str | None) -> int
             emit_json("demo", _document(outcome))
         else:
             _show(outcome, keep)
+    return 0 if outcome.ok else 1
+
+
+def _demo_tls(settings: Settings, keep: Path | None) -> int:
+    from hsmbridge.errors import UsageError
+    from hsmbridge_cli.demo.tls.director import direct
+    from hsmbridge_cli.demo.tls.show import document, show
+
+    if keep is not None:
+        raise UsageError("--tls keeps nothing", hint="leave --keep out: the scene leaves nothing behind")
+    with _directory(None) as directory:
+        outcome = direct(_config(settings, directory, keep=False))
+    if settings.json:
+        emit_json("demo.tls", document(outcome))
+    else:
+        show(outcome)
     return 0 if outcome.ok else 1
 
 

@@ -8,11 +8,13 @@ Source: docs/handoff.md, "Recovery".
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from hsmbridge_csp.channel.errors import ChannelError
 from hsmbridge_csp.handoff.messages import Message, Offer
-from hsmbridge_csp.journal import Phase, Role
+from hsmbridge_csp.journal import JournalError, Owner, Phase, Role
 
 if TYPE_CHECKING:
     from hsmbridge_csp.channel import Channel
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from hsmbridge_csp.handoff.receiver import Receiver
     from hsmbridge_csp.journal import Entry, Journal
 
-__all__ = ["answer", "give_up"]
+__all__ = ["answer", "give_up", "let_go", "send_quietly"]
 
 _NO_BLOBS = b""
 
@@ -58,3 +60,19 @@ def give_up(receiver: Receiver, journal: Journal, entry: Entry, error: BaseExcep
         journal.reopen(entry.handoff)
     else:
         receiver.refuse(entry, type(error).__name__)
+
+
+def let_go(journal: Journal, entry: Entry, error: BaseException) -> None:
+    """Leave an import that is promised, but lacks names, to `recover`, which need not wait for this process to end."""
+    remark = f"not all keys have their names: {type(error).__name__}"
+    with suppress(JournalError):  # it is this process's then until that ends
+        journal.advance(
+            Role.RECEIVER, entry.handoff, Phase.IMPORTED, Phase.IMPORTED, owner=Owner.nobody(), remark=remark
+        )
+
+
+def send_quietly(channel: Channel, statement: bytes) -> None:
+    """Send a statement that is durable, where there is one: a sender that does not get it asks again."""
+    if statement:
+        with suppress(ChannelError):
+            channel.send(Message.STATEMENT, statement)

@@ -16,6 +16,7 @@ from hsmbridge_csp.channel_blob import ChannelOpener
 from hsmbridge_csp.clearpart import Purpose
 from hsmbridge_csp.errors import NTE, BlobError
 from hsmbridge_csp.handoff.exporting import channel_label
+from hsmbridge_csp.handoff.messages import Message, unpack_blobs
 from hsmbridge_csp.handoff.proof import RunningDigest
 from hsmbridge_csp.sealing import open_blob, verify_blob
 from hsmbridge_csp.trust import UnknownSenderError
@@ -25,12 +26,13 @@ if TYPE_CHECKING:
 
     from hsmbridge.token import Token
     from hsmbridge_csp.channel import Channel
+    from hsmbridge_csp.handoff.messages import Offer
     from hsmbridge_csp.handoff.parties import Party
     from hsmbridge_csp.identity import VerifyingKey
     from hsmbridge_csp.recipients import Opener
     from hsmbridge_csp.record import KeyRecord
 
-__all__ = ["Arrival", "check_whole", "open_from_channel", "open_sealed"]
+__all__ = ["Arrival", "check_whole", "collect", "open_from_channel", "open_sealed"]
 
 Arrival = tuple[bytes, "KeyRecord"]
 """A blob's id and what was in it."""
@@ -49,6 +51,22 @@ def check_whole(handoff: bytes, blobs: Iterable[bytes], count: int, digest: byte
         running.add(blob)
     if running.count != count or not hmac.compare_digest(running.digest(), digest):
         raise BlobError("the blobs are not those that the sender announced", nte=NTE.BAD_DATA, hint=_HINT)
+
+
+def collect(channel: Channel, offer: Offer) -> list[bytes]:
+    """Take all blobs of an offer from its channel.
+
+    Raises:
+        BlobError: the sender broke off, or they are not those that were announced; ChannelError: it broke.
+    """
+    blobs: list[bytes] = []
+    while len(blobs) < offer.count:
+        frame = channel.receive()
+        if frame.type != Message.BLOBS:
+            raise BlobError("the sender broke off", nte=NTE.BAD_DATA, hint="nothing was imported")
+        blobs += unpack_blobs(frame.payload)
+    check_whole(offer.handoff, blobs, offer.count, offer.digest, offer.attachment)
+    return blobs
 
 
 def open_from_channel(channel: Channel, party: Party, handoff: bytes, blobs: Iterable[bytes]) -> list[Arrival]:

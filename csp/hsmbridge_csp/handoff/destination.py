@@ -19,6 +19,7 @@ from hsmbridge.errors import ExistsError
 from hsmbridge.generation import generate_key
 from hsmbridge.keyspec import parse_keyspec
 from hsmbridge_csp.errors import KeyStateError
+from hsmbridge_csp.handoff.durable import do_all
 from hsmbridge_csp.handoff.errors import HandoffError
 from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import Transfer
@@ -71,7 +72,7 @@ class Destination(ABC):
         """
 
     def publish(self) -> None:  # noqa: B027 - a key in this process has no name to be given
-        """Give all keys their names; they are the recipient's now. May be done twice."""
+        """Give all keys their names, or as many as can be; they are the recipient's now. May be done twice."""
 
     def withdraw(self) -> None:
         """Remove all keys again: objects by the handles that the token returned for them.
@@ -188,9 +189,8 @@ class InToken(Destination):
             )
 
     def publish(self) -> None:
-        """Set each key's own CKA_ID."""
-        for made, final in self._names:
-            made.set({CKA.ID: final})
+        """Set each key's own CKA_ID; one that fails keeps no other from its name."""
+        do_all(lambda named: named[0].set({CKA.ID: named[1]}), self._names)
 
 
 def arriving_id(blob: bytes) -> bytes:

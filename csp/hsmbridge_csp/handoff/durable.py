@@ -10,16 +10,34 @@ from __future__ import annotations
 
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from hsmbridge.errors import ExistsError
+from hsmbridge.errors import ExistsError, HsmbridgeError
 from hsmbridge_csp.handoff.errors import KeyFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["erase", "give_name", "reported", "sync_directory"]
+__all__ = ["do_all", "erase", "give_name", "reported", "sync_directory"]
+
+_T = TypeVar("_T")
+
+
+def do_all(act: Callable[[_T], None], items: Iterable[_T]) -> None:
+    """Do something to each item, though it fails for some.
+
+    Raises:
+        HsmbridgeError: the first failure.
+    """
+    failures: list[HsmbridgeError] = []
+    for item in items:
+        try:
+            act(item)
+        except HsmbridgeError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hsmbridge.errors import InputError, PolicyError
 from hsmbridge_csp.errors import NTE, CspError
 
-__all__ = ["AlreadyImportedError", "HandoffError", "InDoubtError", "KeyFileError", "RefusedError", "StatementError"]
+if TYPE_CHECKING:
+    from hsmbridge_csp.handoff.receiver import Received
+
+__all__ = [
+    "AlreadyImportedError",
+    "HandoffError",
+    "InDoubtError",
+    "KeyFileError",
+    "RefusedError",
+    "StatementError",
+    "UnpublishedError",
+]
 
 
 class HandoffError(CspError):
@@ -48,3 +61,20 @@ class StatementError(HandoffError, InputError):
     """A receipt or tombstone is malformed, forged, or about something else; nothing was destroyed for it."""
 
     nte = NTE.BAD_SIGNATURE
+
+
+class UnpublishedError(HandoffError):
+    """The keys are this side's, and it has signed for them, but not all of them could be given their own names.
+
+    Attributes:
+        received: what :meth:`Receiver.serve` would have returned; its keys can be used.
+    """
+
+    def __init__(self, received: Received, reason: BaseException) -> None:
+        number = received.handoff.hex()
+        super().__init__(
+            f"the keys of handoff {number} are here for good, but not all under their own names: {reason}",
+            hint=f"`hsmbridge handoff recover` names them; `hsmbridge handoff show {number} --receipt FILE` writes the "
+            "receipt, which a sender over a channel has",
+        )
+        self.received = received

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hsmbridge.errors import ExistsError
 from hsmbridge_csp.errors import KeyStateError
 from hsmbridge_csp.handoff.destination import Destination
-from hsmbridge_csp.handoff.durable import erase, give_name, reported, sync_directory
+from hsmbridge_csp.handoff.durable import do_all, erase, give_name, reported, sync_directory
 from hsmbridge_csp.handoff.source import FILE
 from hsmbridge_csp.keys import SoftwareKey
 from hsmbridge_csp.record import Transfer
@@ -79,9 +79,8 @@ class InFiles(Destination):
         sync_directory(path)
 
     def publish(self) -> None:
-        """Give every file its name."""
-        for blob, path in self._files.items():
-            finish_in_file(path, blob)
+        """Give every file its name; one that fails keeps no other from its own."""
+        do_all(lambda named: finish_in_file(named[1], named[0]), self._files.items())
 
     def withdraw(self) -> None:
         """Overwrite and remove what was written."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hsmbridge.errors import ExistsError, KekError
+from hsmbridge_csp.handoff.alone import importing_alone
 from hsmbridge_csp.handoff.arriving import check_whole, open_sealed
 from hsmbridge_csp.handoff.bundle import BundleHeader, read_blobs, unfinished_name, verify_bundle, write_bundle
 from hsmbridge_csp.handoff.durable import give_name
@@ -113,6 +114,7 @@ def receive_bundle(receiver: Receiver, party: Party, path: Path, opener: Opener,
     Raises:
         BlobError: not an authentic bundle; nothing was claimed or imported.
         AlreadyImportedError: it was imported, or refused, before; the error carries what was promised then.
+        ExistsError: another process imports it right now, or the token has the key.
         HsmbridgeError: nothing was imported; the journal has the tombstone for the sender.
     """
     header, digest = verify_bundle(path, party.key_of)
@@ -124,8 +126,9 @@ def receive_bundle(receiver: Receiver, party: Party, path: Path, opener: Opener,
     entry = _taken(party, receiver.offered(offer, header.sender, str(path)))
     blobs = list(read_blobs(path, header.count))
     check_whole(header.handoff, blobs, header.count, digest)
-    arrivals = open_sealed(party, header.sender, opener, destination.token, blobs)
-    return receiver.take_over(entry, arrivals, destination)
+    with importing_alone(header.handoff, digest):
+        arrivals = open_sealed(party, header.sender, opener, destination.token, blobs)
+        return receiver.take_over(entry, arrivals, destination)
 
 
 def _taken(party: Party, entry: Entry) -> Entry:

@@ -17,10 +17,10 @@ from hsmbridge.errors import HsmbridgeError
 from hsmbridge_csp.channel.errors import ChannelError
 from hsmbridge_csp.channel.passing import close_all
 from hsmbridge_csp.errors import NTE, BlobError
-from hsmbridge_csp.handoff.answering import answer, give_up
-from hsmbridge_csp.handoff.arriving import check_whole, open_from_channel, open_sealed
-from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError
-from hsmbridge_csp.handoff.messages import Message, Offer, Query, unpack_blobs
+from hsmbridge_csp.handoff.answering import answer, give_up, let_go, send_quietly
+from hsmbridge_csp.handoff.arriving import collect, open_from_channel, open_sealed
+from hsmbridge_csp.handoff.errors import AlreadyImportedError, InDoubtError, UnpublishedError
+from hsmbridge_csp.handoff.messages import Message, Offer, Query
 from hsmbridge_csp.handoff.proof import prove_all
 from hsmbridge_csp.handoff.statement import Kind
 from hsmbridge_csp.journal import Entry, JournalError, KeyEntry, Owner, Phase, Role
@@ -78,6 +78,7 @@ class Receiver:
             AlreadyImportedError: this handoff was decided before; the sender has been told.
             HsmbridgeError: nothing was imported, and the sender has a tombstone.
             InDoubtError: something of the import may be left; the sender gets no answer until ``recover``.
+            UnpublishedError: all has arrived and the sender has the receipt, but a key lacks its own name.
         """
         frame = channel.receive()
         if frame.type == Message.QUERY:
@@ -85,13 +86,15 @@ class Receiver:
             return None
         if frame.type != Message.OFFER:
             raise BlobError("the peer offers nothing", nte=NTE.BAD_TYPE, hint="the sender begins with an offer")
+        fds = tuple(frame.fds)
         try:
-            offer = Offer.decode(frame.payload)
-            received = self._accept(channel, offer, destination)
+            return replace(self._accept(channel, Offer.decode(frame.payload), destination), fds=fds)
+        except UnpublishedError as error:
+            error.received = replace(error.received, fds=fds)
+            raise
         except BaseException:
             close_all(frame.fds)
             raise
-        return replace(received, attachment=offer.attachment, fds=tuple(frame.fds))
 
     def _accept(self, channel: Channel, offer: Offer, destination: Destination) -> Received:
         """Take what is offered; the sender is told, whatever comes of it."""
@@ -99,24 +102,24 @@ class Receiver:
         if entry.phase is not Phase.OFFERED or entry.owner != Owner.current():
             return self._again(channel, entry)
         try:
-            blobs = self._collect(channel, offer)
+            blobs = collect(channel, offer)
             arrivals = self._open(channel, entry, blobs, destination)
         except ChannelError:
             self.refuse(entry, "the channel broke before all blobs had come")
             raise
         except HsmbridgeError as error:
-            self._send_quietly(channel, self.refuse(entry, type(error).__name__))
+            send_quietly(channel, self.refuse(entry, type(error).__name__))
             raise
         try:
-            received = self.take_over(entry, arrivals, destination)
+            received = self.take_over(entry, arrivals, destination, offer.attachment)
         except (InDoubtError, AlreadyImportedError):
             raise
         except Exception:  # whatever it was: what was refused durably is told
             known = self._journal.entry(Role.RECEIVER, entry.handoff)
             if known is not None:
-                self._send_quietly(channel, known.statement)
+                send_quietly(channel, known.statement)
             raise
-        self._send_quietly(channel, received.statement)
+        send_quietly(channel, received.statement)
         return received
 
     def offered(self, offer: Offer, peer: bytes, bundle: str = "") -> Entry:
@@ -149,17 +152,21 @@ class Receiver:
             raise BlobError("the handoff's id belongs to another sender", nte=NTE.BAD_DATA, hint="begin a new handoff")
         return known
 
-    def take_over(self, entry: Entry, arrivals: list[Arrival], destination: Destination) -> Received:
+    def take_over(
+        self, entry: Entry, arrivals: list[Arrival], destination: Destination, attachment: bytes = b""
+    ) -> Received:
         """Claim, import, promise, publish.
 
         Args:
             entry: offered.
             arrivals: authentic, in order.
             destination: empty.
+            attachment: what went along.
 
         Raises:
             AlreadyImportedError: a blob was claimed before, by this handoff or another one.
             InDoubtError: something of the import may be left.
+            UnpublishedError: the keys are here and promised, but a key lacks its own name.
             HsmbridgeError: nothing was imported; the journal has the tombstone, or the bundle can be received again.
         """
         try:
@@ -191,10 +198,18 @@ class Receiver:
                 f"handoff {entry.handoff.hex()} was settled by another process meanwhile",
                 hint="what was imported here was removed again; see `hsmbridge handoff ls`",
             )
-        destination.publish()
+        held = tuple(destination.keys)
+        received = Received(handoff=entry.handoff, keys=held, statement=statement, attachment=attachment)
+        try:
+            destination.publish()
+        except BaseException as error:
+            let_go(self._journal, entry, error)
+            if isinstance(error, Exception):
+                raise UnpublishedError(received, error) from error
+            raise
         with contextlib.suppress(JournalError):  # the promise is written; that it was kept, `recover` sees for itself
             self._journal.advance(Role.RECEIVER, entry.handoff, Phase.IMPORTED, Phase.DONE)
-        return Received(handoff=entry.handoff, keys=tuple(destination.keys), statement=statement)
+        return received
 
     def refuse(self, entry: Entry, remark: str) -> bytes:
         """Promise never to import a handoff of which nothing was imported; durable before it is returned.
@@ -211,21 +226,11 @@ class Receiver:
         return known.statement if known is not None else b""
 
     def _again(self, channel: Channel, entry: Entry) -> Received:
-        self._send_quietly(channel, entry.statement)
+        send_quietly(channel, entry.statement)
         raise AlreadyImportedError(
             f"handoff {entry.handoff.hex()} is {entry.phase} here already",
             hint="a move imports once: see `hsmbridge handoff ls`",
         )
-
-    def _collect(self, channel: Channel, offer: Offer) -> list[bytes]:
-        blobs: list[bytes] = []
-        while len(blobs) < offer.count:
-            frame = channel.receive()
-            if frame.type != Message.BLOBS:
-                raise BlobError("the sender broke off", nte=NTE.BAD_DATA, hint="nothing was imported")
-            blobs += unpack_blobs(frame.payload)
-        check_whole(offer.handoff, blobs, offer.count, offer.digest, offer.attachment)
-        return blobs
 
     def _open(self, channel: Channel, entry: Entry, blobs: list[bytes], destination: Destination) -> list[Arrival]:
         if destination.opener is None:
@@ -240,9 +245,3 @@ class Receiver:
             text = f"{error}; and not everything could be removed: {failure}"
             raise InDoubtError(text, handoff=entry.handoff) from error
         give_up(self, self._journal, entry, error)
-
-    def _send_quietly(self, channel: Channel, statement: bytes) -> None:
-        """Send a statement that is durable: a sender that does not get it asks again."""
-        if statement:
-            with contextlib.suppress(ChannelError):
-                channel.send(Message.STATEMENT, statement)

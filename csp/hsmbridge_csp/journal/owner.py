@@ -36,6 +36,11 @@ class Owner:
         pid = os.getpid()
         return cls(pid=pid, start=_start_time(pid) or 0, boot=_boot())
 
+    @classmethod
+    def nobody(cls) -> Owner:
+        """Return what stands for no process: `recover` may settle the handoff, wherever it runs."""
+        return cls(pid=0, start=0, boot="")
+
     @property
     def alive(self) -> bool:
         """Whether that very process is still running here."""
