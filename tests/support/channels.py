@@ -145,6 +145,10 @@ class Between:
                 self.seen[side].append(frame)
                 for other in tamper(side, len(self.seen[side]) - 1, frame):
                     self.put(side.other, other)
+        # Both may be through before it was seen that one had hung up.
+        for side, future in futures.items():
+            if self.passes_ends and future.exception() is not None:
+                self._end(side.other)
 
     def _end(self, side: Side) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -428,8 +429,12 @@ def clean(sides: Sides, token: Token, key_id: bytes) -> None:
             ours.take(left)
 
 
-def test_an_import_between_search_and_unwrap(token: Token, kek: TokenKek, sides: Sides, tmp_path: Path) -> None:
-    """Another journal's import that begins and ends between our search of the token and our C_UnwrapKey: one copy."""
+def test_an_import_between_search_and_unwrap(
+    token: Token, kek: TokenKek, sides: Sides, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another host's import that begins and ends between our search of the token and our C_UnwrapKey: one copy."""
+    # On one host the kernel lets one in at a time; two hosts meet in the token only.
+    monkeypatch.setattr("hsmbridge_csp.handoff.offline.importing_alone", lambda *_: nullcontext())
     path, key_id = bundle_for(sides, token, kek, secrets.token_bytes(32))
     other = forgetful(sides, tmp_path / "other.sqlite")
 
@@ -446,6 +451,28 @@ def test_an_import_between_search_and_unwrap(token: Token, kek: TokenKek, sides:
         assert len(in_token(token, key_id)) == 1
         assert [entry.phase for entry in other.journal.entries()] == [Phase.DONE]
         assert [entry.statement for entry in sides.bob.journal.entries()] == [b""]
+    finally:
+        clean(sides, token, key_id)
+        other.journal.close()
+
+
+def test_one_importer_at_a_time(token: Token, kek: TokenKek, sides: Sides, tmp_path: Path) -> None:
+    """While one imports a bundle, another with a journal of his own is refused before he makes anything."""
+    path, key_id = bundle_for(sides, token, kek, secrets.token_bytes(32))
+    other = forgetful(sides, tmp_path / "other.sqlite")
+
+    class Slow(InToken):
+        """Is met by another import in its middle."""
+
+        def _unwrap(self, record: KeyRecord, blob: bytes, name: Value, *, persist: bool) -> Object | None:
+            with pytest.raises(ExistsError, match="another process is importing"):
+                receive_bundle(Receiver(other), other, path, kek, InToken(token, kek))
+            return super()._unwrap(record, blob, name, persist=persist)
+
+    try:
+        assert receive_bundle(Receiver(sides.bob), sides.bob, path, kek, Slow(token, kek)).keys
+        assert len(in_token(token, key_id)) == 1
+        assert [entry.statement for entry in other.journal.entries()] == [b""]
     finally:
         clean(sides, token, key_id)
         other.journal.close()

@@ -44,6 +44,8 @@ CTYPES_USERS = {
     "hsmbridge/mechanism.py": "mechanism parameters",
     "hsmbridge/template.py": "templates",
     "hsmbridge/tls_mechanisms.py": "mechanism parameters into which a token writes",
+    "ci/conformance/hsmbridge_conformance/barecalls.py": "C functions that hsmbridge itself never calls",
+    "ci/conformance/hsmbridge_conformance/barereading.py": "buffers that are too small, templates that are too long",
     "ci/conformance/hsmbridge_conformance/violating.py": "buffers of the wrong size, which only a test offers",
     "csp/hsmbridge_csp/wipe.py": "overwrites bytes objects that are ours alone",
     "csp/hsmbridge_csp/hardening.py": "prctl: no core file of a process that holds keys",

@@ -31,6 +31,7 @@ CHAPTERS = {
     "blob": "Blob",
     "separation": "Separation",
     "access": "Access",
+    "basics": "Basics",
     "fault": "Faults",
 }
 """Name of the module below ``checks`` to the chapter's title, in the order of a run. Each runs in its own process."""
@@ -47,6 +48,14 @@ SPECIFICATIONS = {
     "KW": "PKCS#11 v3.1 section 6.13, AES key wrap; RFC 3394; RFC 5649",
     "PK": "PKCS#11 v3.1 section 6.7, wrapping and unwrapping private keys",
     "ERR": "PKCS#11 v3.1 section 5.1, function return values",
+    "GP": "PKCS#11 v3.1 section 5.4, general-purpose functions",
+    "SM": "PKCS#11 v3.1 section 5.5, slot and token management functions",
+    "OS": "PKCS#11 v3.1 section 5.6, session management functions: C_GetOperationState, C_SetOperationState",
+    "G": "PKCS#11 v3.1 section 5.7.5, C_GetAttributeValue",
+    "GK": "PKCS#11 v3.1 section 5.18.1, C_GenerateKey",
+    "GKP": "PKCS#11 v3.1 section 5.18.2, C_GenerateKeyPair",
+    "T": "PKCS#11 v3.1 section 4.1, templates",
+    "GCM": "PKCS#11 v3.1 section 6.13.3, AES-GCM",
     "HSB": "hsmbridge's own contract: docs/architecture.md, invariants",
 }
 """What the short names of clauses stand for."""
@@ -152,6 +161,7 @@ _CONTINUED: dict[str, tuple[str, ...]] = {
     "e2e": ("e2e_state",),
     "blob": ("blob_secrets",),
     "separation": ("separation_attacks", "separation_names"),
+    "basics": ("basics_attributes", "basics_objects"),
     "fault": ("fault_processes",),
 }
 """Chapters that are too long for one module, and the modules that they go on in."""

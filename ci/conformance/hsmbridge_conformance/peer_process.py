@@ -20,6 +20,7 @@ from hsmbridge.template import PackedTemplate
 from hsmbridge_conformance.importing import Importing
 from hsmbridge_conformance.journal import CallJournal
 from hsmbridge_conformance.keymaking import KeyMaker
+from hsmbridge_conformance.peer_bare import destroy_while_searching, go_on_with_digest
 from hsmbridge_conformance.peer_moving import MovingVerbs
 from hsmbridge_conformance.target import Target
 from hsmbridge_conformance.verdict import Unsupported
@@ -83,6 +84,14 @@ class Peering(MovingVerbs):
         if self._maker is None:
             raise HsmbridgeError("not open yet")
         return self._maker.make(spec).identity.id.hex()
+
+    def destroy_while_searching(self, seconds: float) -> int:
+        """Search in one thread and destroy in another; how many keys were destroyed."""
+        return destroy_while_searching(self.token, bytes.fromhex(self._prefix), seconds)
+
+    def go_on_with_digest(self, state: str, data: str) -> str:
+        """End a digest that another process began; the digest as hex."""
+        return go_on_with_digest(self.token, bytes.fromhex(state), bytes.fromhex(data)).hex()
 
     def log_in_once(self, pin: str) -> dict[str, Any]:
         """Log in with a PIN, as a program that uses hsmbridge does.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from hsmbridge_conformance.rig import Rig
     from hsmbridge_conformance.wrapcases import WrapCase
 
-__all__ = ["Filled", "destroy_for_test", "wrap_into"]
+__all__ = ["Filled", "GuardedBuffer", "destroy_for_test", "wrap_into"]
 
 _FILL = 0xA5
 _PROT_NONE = 0
@@ -51,7 +51,7 @@ class Filled:
         return ckr_name(self.ckr)
 
 
-class _GuardedBuffer:
+class GuardedBuffer:
     """Memory whose last page may not be touched; the buffer lies a few marked bytes before it."""
 
     def __init__(self, size: int) -> None:
@@ -78,7 +78,7 @@ class _GuardedBuffer:
 
 def wrap_into(rig: Rig, case: WrapCase, wrapping: Object, key: Object, size: int | None) -> Filled:
     """C_WrapKey into a guarded buffer of *size* bytes; None asks for the size only."""
-    buffer = _GuardedBuffer(size or 0)
+    buffer = GuardedBuffer(size or 0)
     length = c_ulong(size or 0)
     with rig.token.sessions as session:
         ckr = rig.calls.wrap_key_into(

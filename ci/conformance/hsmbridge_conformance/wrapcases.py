@@ -1,6 +1,6 @@
 """The wrapping mechanisms that a module has: those that do something when they are tried.
 
-Capabilities are never believed from a list or a flag (SoftHSM lists CKM_AES_CBC_PAD for wrapping and refuses it), and
+Capabilities are never believed from a list or a flag (SoftHSM leaves the flags of CKM_AES_CBC_PAD to chance), and
 nothing is assumed about what a mechanism writes: that is for the checks to find out.
 """
 
