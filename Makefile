@@ -24,7 +24,7 @@ SETUP := $(VENV)/.setup-done
 JUDGES := .venv-judges/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup deps judges demo test test-tokens conformance conformance-docs conformance-runs coverage fuzz lint format bench wheel smoke lock clean
+.PHONY: help setup deps judges demo test test-tokens conformance conformance-docs conformance-runs coverage fuzz sweep lint format bench wheel smoke lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,6 +96,9 @@ coverage: setup judges ## branch coverage of the packages, from the whole suite 
 
 fuzz: setup ## a million mutated blobs, and the other parsers' inputs: one error family, nothing changed is taken
 	$(BIN)/python -m tests.fuzz
+
+sweep: setup ## every call and durable step, with every fault: no key lost, never two holders (ten to fifteen minutes)
+	$(BIN)/python -m tests.sweep
 
 lint: setup ## ruff and mypy, both strict, over packages, tests and scripts
 	$(BIN)/ruff check $(PACKAGES) $(SCRIPTS)
