@@ -119,8 +119,8 @@ def descendants(pid: int) -> list[int]:
 def test_clean_removes_what_a_killed_run_left_and_nothing_else(
     token: Token, token_env: TokenEnv, environment: dict[str, str]
 ) -> None:
-    """Every process of a run is killed while it has an object in the token; after `clean` the files are as before."""
-    make_foreign(token, 20)
+    """With 200 foreign objects: a run is killed while it has objects of its own; `clean` leaves the files as before."""
+    make_foreign(token, FOREIGN)
     before = object_files(token_env)
     running = subprocess.Popen(
         command(environment, "run", "--only", "HSB-E2E", "--json"),
