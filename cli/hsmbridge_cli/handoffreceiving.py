@@ -11,7 +11,7 @@ import click
 from hsmbridge_csp.channel import Listener, Side
 from hsmbridge_csp.channel.errors import ChannelTimeoutError, PeerClosedError
 from hsmbridge_csp.handoff.bundle import verify_bundle
-from hsmbridge_csp.handoff.errors import AlreadyImportedError
+from hsmbridge_csp.handoff.errors import AlreadyImportedError, UnpublishedError
 from hsmbridge_csp.handoff.offline import receive_bundle
 from hsmbridge_csp.handoff.receiver import Receiver
 from hsmbridge_csp.journal import Phase, Role
@@ -74,6 +74,12 @@ class Reception:
         self.neighbours.check(fingerprint)
         return self.party.key_of(fingerprint)
 
+    def overwrite(self, received: Received) -> None:
+        """Overwrite what this process has of what arrived."""
+        for key in received.keys:
+            if isinstance(key, SoftwareKey):
+                key.dispose()
+
     def describe(self, received: Received) -> dict[str, object]:
         """Return what arrived, JSON-ready, and overwrite what this process has of it."""
         entry = entry_of(self.party.journal, Role.RECEIVER, received.handoff)
@@ -82,8 +88,7 @@ class Reception:
         for key, place in zip(received.keys, places, strict=True):
             evidence = key.classify()
             keys.append({"algorithm": str(key.algorithm), "place": place, "residency": str(evidence.residency)})
-            if isinstance(key, SoftwareKey):
-                key.dispose()
+        self.overwrite(received)
         facts = describe_entry(entry, self.neighbours)
         return {**{name: facts[name] for name in ("handoff", "phase", "peer", "bundle")}, "keys": keys}
 
@@ -125,14 +130,17 @@ def receive_from_bundle(here: Reception, bundle: str, receipt: OutputFile | None
     destination = here.place.destination(here.token, here.opener)
     try:
         received = receive_bundle(Receiver(here.party), here.party, path, here.opener, destination)
+    except UnpublishedError as error:
+        _write_receipt(error.received, receipt)
+        error.add_note(f"the receipt is in {receipt.name}: give it to the sender")
+        here.overwrite(error.received)
+        if used_up is not None:
+            destroy_key_file(used_up)
+        raise
     except HsmbridgeError as error:
         _say_what_was_promised(here, header.handoff, receipt, error)
         raise
-    try:
-        receipt.write(received.statement)
-    except HsmbridgeError as error:
-        error.add_note(f"the keys are here; write the receipt again: {_again(header.handoff)}")
-        raise
+    _write_receipt(received, receipt)
     document = here.describe(received)
     if used_up is not None:
         destroy_key_file(used_up)
@@ -142,6 +150,14 @@ def receive_from_bundle(here: Reception, bundle: str, receipt: OutputFile | None
         emit_json("handoff.receive", {"handoffs": [document], "answered": 0, "receipt": receipt.name})
     elif not receipt.is_stdout:
         click.echo(clean(f"the receipt is in {receipt.name}: give it to the sender"), err=here.watch.owns_stdout)
+
+
+def _write_receipt(received: Received, receipt: OutputFile) -> None:
+    try:
+        receipt.write(received.statement)
+    except HsmbridgeError as error:
+        error.add_note(f"the keys are here; write the receipt again: {_again(received.handoff)}")
+        raise
 
 
 def _say_what_was_promised(here: Reception, handoff: bytes, receipt: OutputFile, error: HsmbridgeError) -> None:

@@ -25,6 +25,7 @@ from hsmbridge_csp.identity import FileIdentity
 from tests.cli.conftest import COMMAND, OF_A_TOKEN, ROOT, Cli, Result
 from tests.cli.test_export_import import BLOCK, make_pair, openssl, pin, put_file
 from tests.cli.test_unwrap import aes_ecb
+from tests.support.shim import build_shim, shim_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -749,6 +750,28 @@ def test_a_session_key_becomes_a_token_object(fresh: Cli) -> None:
     refused(pair.bob, *arguments[:-3], "--receipt", "second", "--persist", status=4)
     assert fresh.inventory() == before
     assert "died-with-process" in pair.alice("handoff", "commit", "receipt").text
+
+
+def test_a_key_that_has_not_got_its_name(fresh: Cli, tmp_path: Path) -> None:
+    """The token fails when the arrived key gets its id: the receipt is written all the same, and `recover` names it."""
+    pair = acquainted(fresh)
+    kek = fresh.put_kek(secrets.token_bytes(32))
+    value = sent_by_a_program(pair.alice, "session", kek)
+    module = fresh.variables["PKCS11_MODULE"]
+    failing = shim_environment(module, actions="C_SetAttributeValue#1=before:0x30")
+    bob = pair.bob.having(PKCS11_MODULE=str(build_shim(tmp_path)), **failing)
+    arguments = ("handoff", "receive", "-i", "bundle", "--kek", f"label:{kek}", "--receipt", "receipt", "--persist")
+    told = bob(*arguments, status=1)
+    assert "C_SetAttributeValue failed" in told.err
+    assert "handoff recover" in told.hint
+    assert "the receipt is in receipt" in told.err
+    committed = pair.alice("handoff", "commit", "receipt").text
+    assert "died-with-process" in committed
+    pair.bob("handoff", "recover")
+    assert phases(pair.bob) == ["done"]
+    put_file(fresh, "block", BLOCK)
+    fresh.tool("--encrypt", "-m", "AES-ECB", "--id", b"moved".hex(), "-i", "block", "-o", "sealed")
+    assert (fresh.directory / "sealed").read_bytes() == aes_ecb(value)
 
 
 def test_a_running_state_does_not_go_into_a_file(pair: Pair) -> None:
