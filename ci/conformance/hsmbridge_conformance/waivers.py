@@ -4,8 +4,8 @@ One line each: ID, parameter (``*`` and ``?`` match as in a shell; ``-`` where t
 
     HSB-WRAP-001  CKM_AES_KEY_WRAP*  fail  C_WrapKey -> CKR_OK for a key with CKA_EXTRACTABLE=false
 
-Waivers are strict: one whose check passes, or that fits nothing at all, fails the run, so that a file never says more
-than what is so.
+Waivers are strict: one whose check passes, a pattern that also fits a check that passes, and one that fits nothing at
+all fail the run, so that a file never says more than what is so.
 """
 
 from __future__ import annotations
@@ -98,11 +98,15 @@ class Waivers:
             used.add(entry)
             verdict = Verdict.WAIVED if result.verdict is not Verdict.UNSUPPORTED else Verdict.UNSUPPORTED
             waived.append(replace(result, verdict=verdict, waiver=entry.evidence))
-        problems = [self._why_unused(entry, results) for entry in self._entries if entry not in used]
-        return waived, problems
+        problems = [self._why_not_so(entry, results, used=entry in used) for entry in self._entries]
+        return waived, [problem for problem in problems if problem is not None]
 
-    def _why_unused(self, entry: Waiver, results: Sequence[Result]) -> str:
-        seen = sorted({str(result.verdict) for result in results if entry.fits(result)})
+    def _why_not_so(self, entry: Waiver, results: Sequence[Result], *, used: bool) -> str | None:
+        fitting = [result for result in results if entry.fits(result)]
+        if used:
+            passing = next((result.name for result in fitting if result.verdict is Verdict.PASS), None)
+            return passing and f"{self._name}, {entry}: it also fits {passing}, which passes; write a narrower line"
+        seen = sorted({str(result.verdict) for result in fitting})
         what = f"its checks say {', '.join(seen)}" if seen else "no check of the run fits it"
         return f"{self._name}, {entry}: {what}; take the line out"
 

@@ -70,6 +70,17 @@ def test_the_file_holds_for_the_run_that_made_it(outcomes: dict[tuple[str, str],
         assert not [parameter for parameter in passing if fnmatchcase(parameter, pattern)]
 
 
+def test_a_pattern_that_fits_a_pass_is_not_so(tmp_path: Path) -> None:
+    """A line that fits a failing and a passing result fails the run; a narrow one for the failing result does not."""
+    results = [result("HSB-WRAP-001", "a/1", Verdict.FAIL, "known"), result("HSB-WRAP-001", "a/2", Verdict.PASS)]
+    file = tmp_path / "known"
+    file.write_text("HSB-WRAP-001 a/* fail known\n", "utf-8")
+    (problem,) = parse_waivers(file).apply(results)[1]
+    assert "it also fits HSB-WRAP-001[a/2], which passes" in problem
+    file.write_text("HSB-WRAP-001 a/1 fail known\n", "utf-8")
+    assert parse_waivers(file).apply(results)[1] == []
+
+
 def test_results_that_are_alike_share_a_line() -> None:
     """One pattern stands for all mechanisms, for all uses of one, or for one use of all, where nothing else fits it."""
     first, second = MECHANISMS[:2]
