@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The requirement files are complete, with the extras that they need, so nothing is to be resolved: --no-deps.
+# (A resolver may ask for the newest release of a pinned package with extras, and then refuse its hash.)
 PIP := --disable-pip-version-check -qq
 # Two processes: enough to halve the time, few enough for the smallest machine.
 PYTEST := $(BIN)/python -m pytest
@@ -37,8 +39,9 @@ setup: deps $(SETUP) ## make .venv with the pinned packages and this checkout in
 $(SETUP): requirements/dev.txt pyproject.toml | deps
 	@echo "setup: making $(VENV)"
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip $(PIP) install --require-hashes -r requirements/dev.txt
+	@$(BIN)/python -m pip $(PIP) install --no-deps --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip $(PIP) install --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m pip $(PIP) check
 	@touch $@
 
 judges: deps $(JUDGES) ## make .venv-judges: another COSE implementation that checks our blobs
@@ -46,7 +49,7 @@ judges: deps $(JUDGES) ## make .venv-judges: another COSE implementation that ch
 $(JUDGES): requirements/judges.txt | deps
 	@echo "judges: making .venv-judges"
 	@$(PYTHON) -m venv .venv-judges
-	@.venv-judges/bin/python -m pip $(PIP) install --require-hashes -r requirements/judges.txt
+	@.venv-judges/bin/python -m pip $(PIP) install --no-deps --require-hashes -r requirements/judges.txt
 	@touch $@
 
 demo: setup ## hand seven keys from one process to another on a throw-away token
@@ -121,7 +124,7 @@ smoke: wheel ## install the wheel in a new environment outside the checkout, and
 
 lock: deps ## pin the newest versions that pyproject.toml allows, in requirements/
 	@$(PYTHON) -m venv .venv-lock
-	@.venv-lock/bin/python -m pip $(PIP) install --require-hashes -r requirements/lock.txt
+	@.venv-lock/bin/python -m pip $(PIP) install --no-deps --require-hashes -r requirements/lock.txt
 	.venv-lock/bin/python requirements/lock.py
 
 clean: ## remove what the other targets made

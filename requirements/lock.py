@@ -16,7 +16,9 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 PYPROJECT = HERE.parent / "pyproject.toml"
 
-HEADER = "# Written by `make lock` from pyproject.toml. Install it with: pip install --require-hashes -r {name}"
+HEADER = (
+    "# Written by `make lock` from pyproject.toml. Install it with: pip install --no-deps --require-hashes -r {name}"
+)
 
 OPTIONS = (
     "--quiet",

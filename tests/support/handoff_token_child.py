@@ -252,6 +252,11 @@ def report(name: str, source: int, mark: int | None, sent: object, received: obj
     return {"name": name, "source": source, "from": mark, "to": at_end(), "sent": ends[0], "received": ends[1]}
 
 
+def last_bit_flipped(raw: bytes) -> bytes:
+    """Change the last bit, whichever it is."""
+    return raw[:-1] + bytes([raw[-1] ^ 1])
+
+
 def forged_receipts(sides: Sides, token: Token, kek: TokenKek) -> list[dict[str, Any]]:
     """Let a peer that imports nothing answer with receipts that are not right."""
     answers: dict[str, Callable[[Any], bytes]] = {
@@ -259,7 +264,7 @@ def forged_receipts(sides: Sides, token: Token, kek: TokenKek) -> list[dict[str,
         "receipt with another proof": lambda entry: sign_statement(statement_for(entry, proof=bytes(32)), BOB),
         "receipt with another nonce": lambda entry: sign_statement(statement_for(entry, nonce=bytes(32)), BOB),
         "receipt of another handoff": lambda entry: sign_statement(statement_for(entry, handoff=bytes(16)), BOB),
-        "receipt with a flipped bit": lambda entry: sign_statement(statement_for(entry), BOB)[:-1] + b"\0",
+        "receipt with a flipped bit": lambda entry: last_bit_flipped(sign_statement(statement_for(entry), BOB)),
         "random bytes": lambda _: secrets.token_bytes(300),
     }
     told = []

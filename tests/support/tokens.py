@@ -213,7 +213,7 @@ def token_pair(token: Token) -> Object:
     """Return the private half of an RSA-2048 pair of token objects, made once: a TPM has room for few."""
     label = "pair of the tests"
     found = token.find({CKA.CLASS: CKO.PRIVATE_KEY, CKA.TOKEN: True, CKA.LABEL: label})
-    use: Template = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True, CKA.DECRYPT: False, CKA.UNWRAP: False}
+    use: Template = {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True}
     return found[0] if found else generate_key(token, parse_keyspec("rsa:2048"), use)
 
 

@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 from ctypes import byref, c_ubyte, c_ulong
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -27,7 +28,7 @@ MEMORY = Path("/dev/shm")  # noqa: S108 # token objects are ten times faster the
 COMMAND_SECONDS = 60
 
 # PKCS#11 v3.1 section 3 and 5.6
-CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_SO = 2, 4, 0
+CKF_RW_SESSION, CKF_SERIAL_SESSION, CKU_SO, CKU_USER = 2, 4, 0, 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +164,15 @@ def token(module: Module, token_env: TokenEnv) -> Iterator[Token]:
     found.close()
 
 
+@pytest.fixture(autouse=True)
+def _unloaded(request: pytest.FixtureRequest, token_env: TokenEnv) -> Iterator[None]:
+    """After each test a TPM gets back the room of the keys that the test used: at C_Logout, and not before."""
+    yield
+    if token_env.name == "tpm2" and "token" in request.fixturenames:
+        found: Token = request.getfixturevalue("token")
+        _log_in_anew(ctypes.CDLL(token_env.module), found.slot_id, token_env.pin.encode())
+
+
 @pytest.fixture
 def pkcs11_tool(token_env: TokenEnv) -> Pkcs11Tool:
     """OpenSC's pkcs11-tool, an independent judge, on the token under test."""
@@ -179,16 +189,26 @@ def pkcs11_tool(token_env: TokenEnv) -> Pkcs11Tool:
     return run
 
 
+def _call(library: ctypes.CDLL, name: str, *arguments: object) -> None:
+    ckr = getattr(library, name)(*arguments)
+    assert ckr == 0, f"{name} returned {ckr:#x}"
+
+
+def _log_in_anew(library: ctypes.CDLL, slot: int, pin: bytes) -> None:
+    """Log the process out and in again; its sessions stay open."""
+    flags, session = c_ulong(CKF_SERIAL_SESSION | CKF_RW_SESSION), c_ulong()
+    _call(library, "C_OpenSession", c_ulong(slot), flags, None, None, byref(session))
+    _call(library, "C_Logout", session)
+    _call(library, "C_Login", session, c_ulong(CKU_USER), pin, c_ulong(len(pin)))
+    _call(library, "C_CloseSession", session)
+
+
 def _make_token(library: ctypes.CDLL, label: str, so_pin: bytes, pin: bytes) -> None:
     """Turn the blank token that SoftHSM always shows in its last slot into one with this label and these PINs.
 
     Not with a tool: this process would not see a token that another one has made until it initialises the module again.
     """
-
-    def call(name: str, *arguments: object) -> None:
-        ckr = getattr(library, name)(*arguments)
-        assert ckr == 0, f"{name} returned {ckr:#x}"
-
+    call = partial(_call, library)
     count, session = c_ulong(), c_ulong()
     call("C_GetSlotList", c_ubyte(0), None, byref(count))
     slots = (c_ulong * count.value)()

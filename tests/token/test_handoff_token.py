@@ -37,7 +37,7 @@ from tests.support.handoff_token_child import attributes_of
 from tests.support.handoffs import Peer, Sides, live
 from tests.support.shim import build_shim, calls, completed, read_journal, shim_environment, through
 from tests.support.spylog import judge, parse
-from tests.support.tokens import enter, inventory, requires, requires_entry, usage
+from tests.support.tokens import enter, inventory, requires, requires_entry, token_pair, usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -218,13 +218,14 @@ def destroyed_in(found: list[Entry]) -> list[int]:
 
 @pytest.fixture
 def resident(token: Token) -> Iterator[Object]:
-    """A token object of a kind that the token can make and use: an AES key, else a pair that signs; removed later."""
+    """A token object of a kind that the token can make and use: an AES key, removed later, else the tests' one pair."""
     inventory(token)
     label = f"resident {secrets.token_hex(4)}"
     try:
         found = generate_key(token, parse_keyspec("aes:256"), {**USE, CKA.TOKEN: True, CKA.LABEL: label})
-    except Pkcs11Error:  # listed but not there, as on tpm2-pkcs11
-        found = generate_key(token, parse_keyspec("rsa:2048"), {CKA.TOKEN: True, CKA.LABEL: label, CKA.SIGN: True})
+    except Pkcs11Error:  # listed but not there, as on tpm2-pkcs11, whose TPM keeps the room of a pair that is destroyed
+        yield token_pair(token)
+        return
     with Ours(token) as ours:
         yield found
         for made in token.find({CKA.TOKEN: True, CKA.LABEL: label}):
